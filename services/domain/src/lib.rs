@@ -1,0 +1,9 @@
+//! The nouns and rules of pgmoor, free of IO: ids, names, settings, access decisions, state machines, the SQL tokenizer.
+//!
+//! Invariant: nothing here opens a socket, a file or a database, reads a clock or draws a random number by itself,
+//! or depends on an async runtime. Time comes from a [`clock::Clock`], randomness from a [`random::Random`].
+
+pub mod clock;
+pub mod id;
+pub mod name;
+pub mod random;
