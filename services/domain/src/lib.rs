@@ -3,7 +3,10 @@
 //! Invariant: nothing here opens a socket, a file or a database, reads a clock or draws a random number by itself,
 //! or depends on an async runtime. Time comes from a [`clock::Clock`], randomness from a [`random::Random`].
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod clock;
 pub mod id;
 pub mod name;
 pub mod random;
+pub mod session;
