@@ -5,7 +5,10 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod access;
 pub mod clock;
+pub mod egress;
+pub mod endpoint;
 pub mod id;
 pub mod name;
 pub mod random;

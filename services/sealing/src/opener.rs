@@ -1,0 +1,80 @@
+//! Reading a sealed secret, right before it is used.
+
+use std::collections::HashMap;
+
+use hpke::{Deserializable, OpModeR, Serializable};
+use secrecy::SecretString;
+use thiserror::Error;
+use zeroize::Zeroize;
+
+use crate::{Aead, Binding, INFO, Kdf, Kem, KeyId, OpeningKey, Sealed};
+
+type EncapsulatedKey = <Kem as hpke::Kem>::EncappedKey;
+
+/// Why a secret does not open.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// It was sealed to a key that is not held here.
+    #[error("the secret is sealed to the key {key}, which is not held here")]
+    UnknownKey {
+        /// The key.
+        key: KeyId,
+    },
+    /// It was altered, or server, role or destination are not those it was sealed for.
+    #[error("the secret is void: it was sealed for another destination, or altered")]
+    Void,
+}
+
+/// Opens what was sealed to the keys it holds: the current one and those before it.
+#[derive(Debug, Clone)]
+pub struct Opener {
+    keys: HashMap<KeyId, OpeningKey>,
+}
+
+impl Opener {
+    /// Opens with any of `keys`.
+    #[must_use]
+    pub fn new(keys: impl IntoIterator<Item = OpeningKey>) -> Self {
+        Self {
+            keys: keys
+                .into_iter()
+                .map(|key| (key.sealing_key().id(), key))
+                .collect(),
+        }
+    }
+
+    /// The ids of the keys held.
+    pub fn key_ids(&self) -> impl Iterator<Item = &KeyId> {
+        self.keys.keys()
+    }
+
+    /// Opens a secret under its binding.
+    ///
+    /// # Errors
+    /// Where the key is not held, or the secret does not belong here.
+    pub fn open(&self, binding: &Binding<'_>, sealed: &Sealed) -> Result<SecretString, OpenError> {
+        let key = self.keys.get(&sealed.key).ok_or_else(|| OpenError::UnknownKey {
+            key: sealed.key.clone(),
+        })?;
+        let (encapsulated, ciphertext) = sealed
+            .bytes
+            .split_at_checked(EncapsulatedKey::size())
+            .ok_or(OpenError::Void)?;
+        let encapsulated = EncapsulatedKey::from_bytes(encapsulated).map_err(|_| OpenError::Void)?;
+        let plaintext = hpke::single_shot_open::<Aead, Kdf, Kem>(
+            &OpModeR::Base,
+            &key.0,
+            &encapsulated,
+            INFO,
+            ciphertext,
+            &binding.associated_data(),
+        )
+        .map_err(|_| OpenError::Void)?;
+        String::from_utf8(plaintext)
+            .map(SecretString::from)
+            .map_err(|error| {
+                error.into_bytes().zeroize();
+                OpenError::Void
+            })
+    }
+}
