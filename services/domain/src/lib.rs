@@ -7,9 +7,14 @@
 
 pub mod access;
 pub mod clock;
+pub mod csv;
 pub mod egress;
 pub mod endpoint;
+pub mod file_path;
 pub mod id;
 pub mod name;
+pub mod page;
 pub mod random;
 pub mod session;
+pub mod settings;
+pub mod sql;

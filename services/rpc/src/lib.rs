@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod descriptors;
+pub mod error;
 pub mod events;
 pub mod policy;
 
