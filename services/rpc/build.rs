@@ -8,7 +8,6 @@ use std::{env, fs};
 
 use prost_reflect::{DescriptorPool, MessageDescriptor, Value};
 
-
 /// Responses that carry encoded execution events: the API forwards them without decoding them.
 const EVENT_RESPONSES: [&str; 3] = [
     ".pgmoor.query.v1.ExecuteResponse",
@@ -17,20 +16,30 @@ const EVENT_RESPONSES: [&str; 3] = [
 ];
 const INTERNAL_PACKAGE: &str = "pgmoor.pooler.v1";
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how cargo tells a build script where to write"
+)]
 fn main() -> Result<(), Box<dyn Error>> {
     let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
     println!("cargo:rerun-if-changed={}", proto.display());
     let files = proto_files(&proto)?;
 
     let mut compiler = protox::Compiler::new([&proto])?;
-    compiler.include_imports(true).include_source_info(true).open_files(&files)?;
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(&files)?;
     let set = compiler.file_descriptor_set();
     // protox keeps extension options (ours) in its own encoding of the set; the plain one would drop them.
     let encoded = compiler.encode_file_descriptor_set();
     let pool = DescriptorPool::decode(encoded.as_slice())?;
 
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("descriptors.bin"), without_source_info(&encoded, |_| true)?)?;
+    fs::write(
+        out.join("descriptors.bin"),
+        without_source_info(&encoded, |_| true)?,
+    )?;
     fs::write(
         out.join("public_descriptors.bin"),
         without_source_info(&encoded, |package| package != INTERNAL_PACKAGE)?,
@@ -66,8 +75,11 @@ fn proto_files(directory: &Path) -> Result<Vec<PathBuf>, std::io::Error> {
 fn without_source_info(encoded: &[u8], keep: impl Fn(&str) -> bool) -> Result<Vec<u8>, Box<dyn Error>> {
     let pool = DescriptorPool::decode(encoded)?;
     let mut set = Vec::new();
-    let names: HashSet<String> =
-        pool.files().filter(|file| keep(file.package_name())).map(|file| file.name().to_owned()).collect();
+    let names: HashSet<String> = pool
+        .files()
+        .filter(|file| keep(file.package_name()))
+        .map(|file| file.name().to_owned())
+        .collect();
     for file in pool.files().filter(|file| names.contains(file.name())) {
         // The decoded form has lost extension options; the pool's raw bytes have them.
         let raw = file.encode_to_vec();
@@ -87,7 +99,12 @@ fn strip_source_code_info(raw: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     while !rest.is_empty() {
         let start = rest;
         let (tag, wire_type) = prost::encoding::decode_key(&mut rest)?;
-        prost::encoding::skip_field(wire_type, tag, &mut rest, prost::encoding::DecodeContext::default())?;
+        prost::encoding::skip_field(
+            wire_type,
+            tag,
+            &mut rest,
+            prost::encoding::DecodeContext::default(),
+        )?;
         if tag != SOURCE_CODE_INFO {
             kept.extend_from_slice(&start[..start.len() - rest.len()]);
         }
@@ -104,7 +121,11 @@ fn messages_with_secrets(pool: &DescriptorPool) -> Result<Vec<String>, Box<dyn E
             .fields()
             .any(|field| matches!(field.options().get_extension(&secret).as_ref(), Value::Bool(true)))
     };
-    Ok(pool.all_messages().filter(has_secret).map(|message| message.full_name().to_owned()).collect())
+    Ok(pool
+        .all_messages()
+        .filter(has_secret)
+        .map(|message| message.full_name().to_owned())
+        .collect())
 }
 
 /// `Debug` for messages with secrets says their name and nothing else, so that no log line can show one.

@@ -1,8 +1,10 @@
-//! Who is calling: passwords, tokens, and the tower layer that turns a call's metadata into a [`domain::access::Caller`].
+//! Who is calling: passwords, tokens, and the tower layer that turns a call's metadata into a
+//! [`domain::access::Caller`].
 //!
-//! Invariant: API instances and poolers check a token in the same way, with [`TokenVerifier`], and neither believes the
-//! other. What ends a login, a token or a user takes effect everywhere within 5 s, open streams included; while the config
-//! database is away, what was known stays good until it expires, and nothing new is believed.
+//! Invariant: API instances and poolers check a token in the same way, with [`TokenVerifier`], and neither
+//! believes the other. What ends a login, a token or a user takes effect everywhere within 5 s, open streams
+//! included; while the config database is away, what was known stays good until it expires, and nothing new
+//! is believed.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -20,6 +22,7 @@ mod signing_key;
 mod standing;
 pub mod status;
 mod verifier;
+mod verifying_keys;
 
 pub use bearer::{Bearer, MAX_TOKEN_BYTES};
 pub use error::AuthError;
@@ -28,4 +31,5 @@ pub use logins::{ApiTokenGrant, Logins, LoginsOptions, TokenPair};
 pub use password::{PasswordError, Passwords};
 pub use revocation_feed::RevocationFeed;
 pub use rules::UnknownMethodPermission;
+pub use signing_key::MismatchedKey;
 pub use verifier::{StartError, TokenVerifier, VerifierOptions};

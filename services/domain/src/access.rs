@@ -1,6 +1,8 @@
-//! Who calls, and what they may do at all. What they may do to one resource is decided where the resource is read.
+//! Who calls, and what they may do at all. What they may do to one resource is decided where the resource is
+//! read.
 //!
-//! Invariant: a permission is granted by a role and by nothing else; [`Permission::SlotsLease`] is granted to no user.
+//! Invariant: a permission is granted by a role and by nothing else; [`Permission::SlotsLease`] is granted to
+//! no user.
 
 use std::fmt;
 use std::str::FromStr;
@@ -59,7 +61,8 @@ permissions! {
     UsersRead = "users.read",
     /// Make users.
     UsersCreate = "users.create",
-    /// Change and disable users; set another user's password (checked in code, the method also serves one's own).
+    /// Change and disable users; set another user's password (checked in code, the method also serves one's
+    /// own).
     UsersUpdate = "users.update",
     /// Read one's settings.
     SettingsRead = "settings.read",
@@ -99,7 +102,8 @@ permissions! {
     FilesRead = "files.read",
     /// Upload, change and delete files.
     FilesWrite = "files.write",
-    /// Hold slots of an instance's connection budget for children of a worker. Shown by a worker's certificate only.
+    /// Hold slots of an instance's connection budget for children of a worker. Shown by a worker's
+    /// certificate only.
     SlotsLease = "slots.lease",
 }
 
@@ -184,6 +188,9 @@ pub struct Caller {
     pub administrator: bool,
     /// How the user was recognised.
     pub credential: CredentialKind,
+    /// When the credential was issued, on the config database's clock: a revocation of the user voids what
+    /// came before it.
+    pub issued: OffsetDateTime,
     /// When the credential expires; `None` where it lives until it is revoked.
     pub expires: Option<OffsetDateTime>,
 }
@@ -192,7 +199,11 @@ impl Caller {
     /// The caller's role.
     #[must_use]
     pub const fn role(&self) -> Role {
-        if self.administrator { Role::Administrator } else { Role::Member }
+        if self.administrator {
+            Role::Administrator
+        } else {
+            Role::Member
+        }
     }
 }
 
@@ -214,7 +225,10 @@ mod tests {
             username: "alice".to_owned(),
             display_name: "Alice".to_owned(),
             administrator,
-            credential: CredentialKind::AccessToken { login: LoginId::generate(&random) },
+            credential: CredentialKind::AccessToken {
+                login: LoginId::generate(&random),
+            },
+            issued: OffsetDateTime::UNIX_EPOCH,
             expires: None,
         }
     }
@@ -236,14 +250,20 @@ mod tests {
     #[test]
     fn administrator_has_every_permission_but_those_of_workers() {
         for permission in Permission::ALL {
-            assert_eq!(allows(&caller(true), *permission), *permission != Permission::SlotsLease, "{permission}");
+            assert_eq!(
+                allows(&caller(true), *permission),
+                *permission != Permission::SlotsLease,
+                "{permission}"
+            );
         }
     }
 
     #[test]
     fn member_has_no_say_over_other_users_and_instances() {
-        let denied: Vec<_> =
-            Permission::ALL.iter().filter(|permission| !allows(&caller(false), **permission)).collect();
+        let denied: Vec<_> = Permission::ALL
+            .iter()
+            .filter(|permission| !allows(&caller(false), **permission))
+            .collect();
         let wanted = [
             Permission::UsersRead,
             Permission::UsersCreate,

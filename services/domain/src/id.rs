@@ -103,7 +103,13 @@ mod tests {
     #[test]
     fn id_has_one_spelling_only() {
         let id = UserId::generate(&SeededRandom::new(1)).to_string();
-        for other in [id.to_uppercase(), id.replace('-', ""), format!("{{{id}}}"), format!("urn:uuid:{id}"), String::new()] {
+        for other in [
+            id.to_uppercase(),
+            id.replace('-', ""),
+            format!("{{{id}}}"),
+            format!("urn:uuid:{id}"),
+            String::new(),
+        ] {
             assert_eq!(other.parse::<UserId>(), Err(InvalidId), "{other}");
         }
     }

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod access;
+pub mod backup;
 pub mod clock;
 pub mod csv;
 pub mod egress;
@@ -13,8 +14,10 @@ pub mod endpoint;
 pub mod file_path;
 pub mod id;
 pub mod name;
+pub mod operation;
 pub mod page;
 pub mod random;
 pub mod session;
 pub mod settings;
 pub mod sql;
+pub mod username;

@@ -62,7 +62,11 @@ impl FromStr for Identifier {
             return Err(InvalidName::Empty);
         }
         if text.len() > MAX_IDENTIFIER_BYTES {
-            return Err(InvalidName::TooLong { limit: MAX_IDENTIFIER_BYTES, got: text.len(), unit: "bytes" });
+            return Err(InvalidName::TooLong {
+                limit: MAX_IDENTIFIER_BYTES,
+                got: text.len(),
+                unit: "bytes",
+            });
         }
         if text.contains('\0') {
             return Err(InvalidName::Forbidden { found: '\0' });
@@ -102,7 +106,11 @@ impl FromStr for DisplayName {
         }
         let got = text.chars().count();
         if got > MAX_DISPLAY_NAME_CHARS {
-            return Err(InvalidName::TooLong { limit: MAX_DISPLAY_NAME_CHARS, got, unit: "characters" });
+            return Err(InvalidName::TooLong {
+                limit: MAX_DISPLAY_NAME_CHARS,
+                got,
+                unit: "characters",
+            });
         }
         Ok(Self(text.to_owned()))
     }
@@ -120,22 +128,43 @@ mod tests {
 
     #[test]
     fn identifier_takes_what_postgresql_takes() {
-        for name in ["postgres", "host=evil", "--file=x", "postgres://evil/x", "Größe \"1\""] {
+        for name in [
+            "postgres",
+            "host=evil",
+            "--file=x",
+            "postgres://evil/x",
+            "Größe \"1\"",
+        ] {
             assert!(name.parse::<Identifier>().is_ok(), "{name}");
         }
-        assert_eq!("a\"b".parse::<Identifier>().map(|name| name.quoted()), Ok("\"a\"\"b\"".to_owned()));
+        assert_eq!(
+            "a\"b".parse::<Identifier>().map(|name| name.quoted()),
+            Ok("\"a\"\"b\"".to_owned())
+        );
     }
 
     #[test]
     fn identifier_refuses_what_postgresql_cannot_hold() {
         assert_eq!("".parse::<Identifier>(), Err(InvalidName::Empty));
-        assert_eq!("a\0b".parse::<Identifier>(), Err(InvalidName::Forbidden { found: '\0' }));
-        assert!(matches!("x".repeat(64).parse::<Identifier>(), Err(InvalidName::TooLong { got: 64, .. })));
+        assert_eq!(
+            "a\0b".parse::<Identifier>(),
+            Err(InvalidName::Forbidden { found: '\0' })
+        );
+        assert!(matches!(
+            "x".repeat(64).parse::<Identifier>(),
+            Err(InvalidName::TooLong { got: 64, .. })
+        ));
     }
 
     #[test]
     fn display_name_is_trimmed_and_free_of_control_characters() {
-        assert_eq!("  Prod ".parse::<DisplayName>().map(|name| name.to_string()), Ok("Prod".to_owned()));
-        assert_eq!("a\nb".parse::<DisplayName>(), Err(InvalidName::Forbidden { found: '\n' }));
+        assert_eq!(
+            "  Prod ".parse::<DisplayName>().map(|name| name.to_string()),
+            Ok("Prod".to_owned())
+        );
+        assert_eq!(
+            "a\nb".parse::<DisplayName>(),
+            Err(InvalidName::Forbidden { found: '\n' })
+        );
     }
 }

@@ -82,7 +82,9 @@ impl FromStr for SessionId {
     type Err = InvalidSessionName;
 
     fn from_str(text: &str) -> Result<Self, InvalidSessionName> {
-        let invalid = InvalidSessionName { expected: SESSION_FORM };
+        let invalid = InvalidSessionName {
+            expected: SESSION_FORM,
+        };
         if text.len() != ID_CHARS {
             return Err(invalid);
         }
@@ -110,10 +112,15 @@ impl FromStr for SessionName {
     type Err = InvalidSessionName;
 
     fn from_str(text: &str) -> Result<Self, InvalidSessionName> {
-        let invalid = || InvalidSessionName { expected: SESSION_FORM };
+        let invalid = || InvalidSessionName {
+            expected: SESSION_FORM,
+        };
         let rest = text.strip_prefix("servers/").ok_or_else(invalid)?;
         let (server, session) = rest.split_once("/sessions/").ok_or_else(invalid)?;
-        Ok(Self { server: server.parse().map_err(|_| invalid())?, session: session.parse()? })
+        Ok(Self {
+            server: server.parse().map_err(|_| invalid())?,
+            session: session.parse()?,
+        })
     }
 }
 
@@ -136,7 +143,9 @@ impl FromStr for ExecutionName {
     type Err = InvalidSessionName;
 
     fn from_str(text: &str) -> Result<Self, InvalidSessionName> {
-        let invalid = || InvalidSessionName { expected: EXECUTION_FORM };
+        let invalid = || InvalidSessionName {
+            expected: EXECUTION_FORM,
+        };
         let (session, execution) = text.split_once("/executions/").ok_or_else(invalid)?;
         Ok(Self {
             session: session.parse().map_err(|_| invalid())?,
@@ -163,7 +172,10 @@ mod tests {
         let session = name();
         assert_eq!(session.to_string().parse(), Ok(session));
         assert_eq!(session.session.pooler_hint(), PoolerId(513));
-        let execution = ExecutionName { session, execution: ExecutionId::generate(&SeededRandom::new(4)) };
+        let execution = ExecutionName {
+            session,
+            execution: ExecutionId::generate(&SeededRandom::new(4)),
+        };
         assert_eq!(execution.to_string().parse(), Ok(execution));
     }
 

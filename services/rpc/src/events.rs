@@ -52,7 +52,9 @@ impl EncodedEvents {
 impl std::fmt::Debug for EncodedEvents {
     /// Rows are users' data and stay out of logs.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EncodedEvents").field("bytes", &self.0.len()).finish()
+        f.debug_struct("EncodedEvents")
+            .field("bytes", &self.0.len())
+            .finish()
     }
 }
 
@@ -98,7 +100,10 @@ mod tests {
 
     #[test]
     fn events_survive_forwarding_untouched() {
-        let event = ExecutionEvent { sequence: 7, kind: Some(Kind::Heartbeat(Heartbeat { elapsed: None })) };
+        let event = ExecutionEvent {
+            sequence: 7,
+            kind: Some(Kind::Heartbeat(Heartbeat { elapsed: None })),
+        };
         let sent = EncodedEvents::encode(vec![event.clone()]);
         let forwarded = EncodedEvents::decode(Bytes::from(sent.encode_to_vec())).unwrap();
         assert_eq!(forwarded, sent);

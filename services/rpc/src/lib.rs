@@ -22,7 +22,9 @@ macro_rules! packages {
     )+};
 }
 
-packages!(auth, backup, catalog, errors, operation, options, pooler, query, server, settings, storage, user);
+packages!(
+    auth, backup, catalog, errors, operation, options, pooler, query, server, settings, storage, user
+);
 
 mod redacted {
     include!(concat!(env!("OUT_DIR"), "/redacted.rs"));

@@ -58,19 +58,28 @@ impl PolicyTable {
     /// Where a method's options are missing or contradict each other.
     pub fn read(descriptors: &[u8]) -> Result<Self, PolicyError> {
         let pool = DescriptorPool::decode(descriptors)?;
-        let option =
-            pool.get_extension_by_name("pgmoor.options.v1.method").ok_or(PolicyError::NoOption)?;
+        let option = pool
+            .get_extension_by_name("pgmoor.options.v1.method")
+            .ok_or(PolicyError::NoOption)?;
         let mut policies = HashMap::new();
-        for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+        for method in pool
+            .services()
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+        {
             let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
             let options = method.options();
             if !options.has_extension(&option) {
                 return Err(PolicyError::Missing { method: path });
             }
             let value = options.get_extension(&option);
-            let encoded = value.as_message().map(prost::Message::encode_to_vec).unwrap_or_default();
-            let policy = MethodPolicy::decode(encoded.as_slice())
-                .map_err(|source| PolicyError::Options { method: path.clone(), source })?;
+            let encoded = value
+                .as_message()
+                .map(prost::Message::encode_to_vec)
+                .unwrap_or_default();
+            let policy = MethodPolicy::decode(encoded.as_slice()).map_err(|source| PolicyError::Options {
+                method: path.clone(),
+                source,
+            })?;
             if policy.anonymous != policy.permission.is_empty() {
                 return Err(PolicyError::Access { method: path });
             }
@@ -108,12 +117,18 @@ mod tests {
     #[test]
     fn few_methods_are_anonymous() {
         let table = PolicyTable::read(descriptors::ALL).unwrap();
-        let mut anonymous: Vec<_> =
-            table.iter().filter(|(_, policy)| policy.anonymous).map(|(path, _)| path).collect();
+        let mut anonymous: Vec<_> = table
+            .iter()
+            .filter(|(_, policy)| policy.anonymous)
+            .map(|(path, _)| path)
+            .collect();
         anonymous.sort_unstable();
         assert_eq!(
             anonymous,
-            ["/pgmoor.auth.v1.AuthService/LoginWithPassword", "/pgmoor.auth.v1.AuthService/RefreshToken"]
+            [
+                "/pgmoor.auth.v1.AuthService/LoginWithPassword",
+                "/pgmoor.auth.v1.AuthService/RefreshToken"
+            ]
         );
     }
 
@@ -121,16 +136,27 @@ mod tests {
     fn method_without_options_is_refused() {
         // The same set with every method's options cut out.
         let mut set = prost_types::FileDescriptorSet::decode(descriptors::ALL).unwrap();
-        for method in set.file.iter_mut().flat_map(|file| &mut file.service).flat_map(|s| &mut s.method) {
+        for method in set
+            .file
+            .iter_mut()
+            .flat_map(|file| &mut file.service)
+            .flat_map(|s| &mut s.method)
+        {
             method.options = None;
         }
-        assert!(matches!(PolicyTable::read(&set.encode_to_vec()), Err(PolicyError::Missing { .. })));
+        assert!(matches!(
+            PolicyTable::read(&set.encode_to_vec()),
+            Err(PolicyError::Missing { .. })
+        ));
     }
 
     #[test]
     fn pooler_is_not_in_the_public_set() {
         let pool = DescriptorPool::decode(descriptors::PUBLIC).unwrap();
-        assert!(pool.get_service_by_name("pgmoor.pooler.v1.PoolerService").is_none());
+        assert!(
+            pool.get_service_by_name("pgmoor.pooler.v1.PoolerService")
+                .is_none()
+        );
         assert!(pool.get_service_by_name("pgmoor.query.v1.QueryService").is_some());
     }
 

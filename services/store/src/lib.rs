@@ -1,44 +1,57 @@
 //! The config database: everything pgmoor remembers, in PostgreSQL schema `pgmoor`.
 //!
-//! Invariants: this is the only crate with a driver for it. Rows never leave: each aggregate has a module with a private row
-//! struct that is turned into the public type by `TryFrom`, and a row no program of ours could have written is an
-//! [`Inconsistency`]. Every name in SQL is schema-qualified. Isolation is READ COMMITTED; a rule across rows locks the row
-//! they have in common; stamps and leases that processes share are made by `clock_timestamp()` on the server.
+//! Invariants: this is the only crate with a driver for it. Rows never leave: each aggregate has a module
+//! with a private row struct that is turned into the public type by `TryFrom`, and a row no program of ours
+//! could have written is an [`Inconsistency`]. Every name in SQL is schema-qualified. Isolation is READ
+//! COMMITTED; a rule across rows locks the row they have in common; stamps and leases that processes share
+//! are made by `clock_timestamp()` on the server.
 //!
 //! # The shape of an aggregate
 //!
 //! [`Store`] hands out a borrowing handle per aggregate, e.g. [`Store::users`]. To add one:
 //!
-//! 1. A migration makes its tables, with every constraint named, and grants each group role what it needs (see
-//!    `migrations/README.md`).
-//! 2. A module has, in this order: the public types, one error enum per method that can fail for a reason the caller can
-//!    act on (with a `Store` variant, filled by `error::store_variant!`), the handle with its methods, the row and its
-//!    `TryFrom`.
-//! 3. A method is one intent and one transaction: `acquire`, `begin` if it takes more than one statement, SQL in place,
-//!    `commit`. What is not found is `Ok(None)`, or a `NotFound` variant where something was to be done to it. Outcomes that
-//!    must be committed (a reused refresh token ends its login) are values, not errors: an error rolls back.
-//! 4. Locks are taken in the order users, logins and tokens, layers, counters: counters last, because everybody's
-//!    changes pass there.
+//! 1. A migration makes its tables, with every constraint named, and grants each group role what it needs
+//!    (see `migrations/README.md`).
+//! 2. A module has, in this order: the public types, one error enum per method that can fail for a reason the
+//!    caller can act on (with a `Store` variant, filled by `error::store_variant!`), the handle with its
+//!    methods, the row and its `TryFrom`.
+//! 3. A method is one intent and one transaction: `acquire`, `begin` if it takes more than one statement, SQL
+//!    in place, `commit`. What is not found is `Ok(None)`, or a `NotFound` variant where something was to be
+//!    done to it. Outcomes that must be committed (a reused refresh token ends its login) are values, not
+//!    errors: an error rolls back.
+//! 4. Locks are taken in the order users, logins and tokens, servers and backups, operations, layers,
+//!    counters: counters last, because everybody's changes pass there.
 //! 5. A listing is by keyset ([`page`]).
 //! 6. Its tests are in `tests/it`, against real PostgreSQL, the concurrent ones too.
 //!
-//! A *revision* is a row of `pgmoor.counters` that is incremented in the transaction of the change it numbers. The row's lock
-//! makes the numbers appear in the order of the commits: who has read up to revision n misses nothing by asking for what is
-//! after n. A sequence would not do: its numbers are given before the commits and become visible in any order.
+//! A *revision* is a row of `pgmoor.counters` that is incremented in the transaction of the change it
+//! numbers. The row's lock makes the numbers appear in the order of the commits: who has read up to revision
+//! n misses nothing by asking for what is after n. A sequence would not do: its numbers are given before the
+//! commits and become visible in any order.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod api_tokens;
+pub mod backups;
 mod connection;
 mod counter;
+mod destination;
+pub mod directory;
 mod error;
 mod etag;
+pub mod instance_owners;
+pub mod instances;
+mod login;
 pub mod login_throttles;
 pub mod logins;
 pub mod migrate;
+pub mod operations;
 pub mod page;
+pub mod poolers;
 pub mod revocations;
 mod schema;
+pub mod sealing_keys;
+pub mod servers;
 pub mod settings;
 pub mod signing_keys;
 pub mod users;
@@ -67,9 +80,12 @@ impl Store {
     /// Finds the host that takes writes and prepares connections to it.
     ///
     /// # Errors
-    /// When the URL is wrong, no host takes writes, PostgreSQL is too old, or a pooler in front does not pool sessions.
+    /// When the URL is wrong, no host takes writes, PostgreSQL is too old, or a pooler in front does not pool
+    /// sessions.
     pub async fn connect(options: &ConnectOptions) -> Result<Self, ConnectError> {
-        Ok(Self { connections: Arc::new(Connections::open(options).await?) })
+        Ok(Self {
+            connections: Arc::new(Connections::open(options).await?),
+        })
     }
 
     /// Closes all connections and waits for those in use. Later calls fail as unavailable.

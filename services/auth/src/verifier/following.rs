@@ -1,0 +1,95 @@
+//! What a verifier does between calls, driven by the [`crate::RevocationFeed`].
+//!
+//! Invariant: a revision counts as heard only after what it says was taken note of.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use domain::id::UserId;
+use futures::TryStreamExt as _;
+use store::StoreError;
+use store::revocations::{Revocation, Subject};
+use tokio::time::Instant;
+
+use super::{TokenVerifier, user_state};
+use crate::standing::Revoked;
+
+/// Users who are read anew at a time.
+const REFRESHES: usize = 2;
+impl TokenVerifier {
+    /// Asks what was revoked since it was last asked.
+    pub(crate) async fn hear(&self) -> Result<(), StoreError> {
+        let heard = self.hear_revocations().await;
+        let was_deaf = self.deaf.swap(heard.is_err(), Ordering::Relaxed);
+        heard?;
+        if was_deaf {
+            // The database may have forgotten by now what was revoked meanwhile. A token's own row says it
+            // for good.
+            self.standing.forget_api_tokens();
+        }
+        Ok(())
+    }
+
+    /// Reads the users anew who are in use, so that calls need not wait for it.
+    pub(crate) async fn refresh_users(&self) -> Result<(), StoreError> {
+        let ageing = self.standing.ageing_users(Instant::now());
+        let reads = futures::stream::iter(ageing.into_iter().map(Ok));
+        reads
+            .try_for_each_concurrent(REFRESHES, |id| self.refresh_user(id))
+            .await
+    }
+
+    async fn refresh_user(&self, id: UserId) -> Result<(), StoreError> {
+        let read_at = Instant::now();
+        match self.store.users().get(id).await? {
+            Some(user) => self.standing.keep_user(Arc::new(user_state(user)), read_at),
+            None => self.standing.forget_user(id),
+        }
+        Ok(())
+    }
+
+    async fn hear_revocations(&self) -> Result<(), StoreError> {
+        let mut heard = self.heard.lock().await;
+        loop {
+            let news = self.store.revocations_since(*heard).await?;
+            let revoked: Vec<_> = news.revocations.iter().map(revoked).collect();
+            self.standing.revoke(&revoked, Instant::now());
+            *heard = news.revision;
+            if !revoked.is_empty() {
+                self.changed.send_replace(());
+            }
+            if !news.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What was not heard within the deadline counts as not answered.
+    pub(crate) fn set_deaf(&self) {
+        self.deaf.store(true, Ordering::Relaxed);
+    }
+
+    /// Reads the keys anew, to hear of those that were retired.
+    pub(crate) async fn refresh_keys(&self) -> Result<(), StoreError> {
+        self.keys.refresh().await
+    }
+
+    /// Writes down which API tokens were used, if that is this process's task.
+    pub(crate) async fn note_use(&self) -> Result<(), StoreError> {
+        if !self.options.notes_use {
+            return Ok(());
+        }
+        for token in self.standing.take_used_api_tokens() {
+            self.store.api_tokens().touch(token).await?;
+        }
+        Ok(())
+    }
+}
+
+fn revoked(revocation: &Revocation) -> Revoked {
+    match revocation.subject {
+        Subject::User(id) => Revoked::User(id, revocation.revoke_time),
+        Subject::Login(id) => Revoked::Login(id),
+        Subject::ApiToken(id) => Revoked::ApiToken(id),
+    }
+}

@@ -1,0 +1,93 @@
+//! The keys that sign: shared by all API instances, replaced without anybody noticing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth::{LoginsOptions, StartError, VerifierOptions};
+use domain::random::SystemRandom;
+use secrecy::SecretBox;
+use store::signing_keys::{NewSigningKey, SigningKeyId};
+
+use crate::support::{PASSWORD, World, logins, verifier};
+
+#[tokio::test]
+async fn api_instances_that_start_together_sign_with_one_key() {
+    let world = World::new().await;
+    world.user("alice", false).await;
+    let (one, two) = tokio::join!(
+        logins(&world.api_store, &world.passwords),
+        logins(&world.api_store, &world.passwords)
+    );
+    for instance in [one, two] {
+        let pair = instance
+            .login_with_password("alice", &PASSWORD.into())
+            .await
+            .unwrap();
+        world.accept(&pair.access_token).await;
+    }
+    assert_eq!(world.api_store.signing_keys().verifying().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn key_that_was_made_after_the_verifiers_started_is_found() {
+    let world = World::new().await;
+    world.user("alice", false).await;
+    let before = world.login("alice").await;
+    world.accept(&before.access_token).await;
+
+    let secret = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let new = NewSigningKey {
+        id: SigningKeyId::from_u128(9),
+        private_key: SecretBox::new(Box::new(secret.to_bytes())),
+        public_key: secret.verifying_key().to_bytes(),
+    };
+    world
+        .api_store
+        .signing_keys()
+        .rotate(new, Duration::from_secs(3600))
+        .await
+        .unwrap();
+    let instance = logins(&world.api_store, &world.passwords).await;
+    let after = instance
+        .login_with_password("alice", &PASSWORD.into())
+        .await
+        .unwrap();
+    world.accept(&after.access_token).await;
+    world.accept(&before.access_token).await;
+}
+
+#[tokio::test]
+async fn key_pair_that_does_not_belong_together_is_not_used() {
+    let world = World::new().await;
+    let new = NewSigningKey {
+        id: SigningKeyId::from_u128(9),
+        private_key: SecretBox::new(Box::new([9; 32])),
+        public_key: [9; 32],
+    };
+    world
+        .api_store
+        .signing_keys()
+        .rotate(new, Duration::from_secs(3600))
+        .await
+        .unwrap();
+    let (store, passwords) = (world.api_store.clone(), world.passwords.clone());
+    let started =
+        auth::Logins::start(store, Arc::new(SystemRandom), passwords, LoginsOptions::default()).await;
+    assert!(matches!(started, Err(StartError::Key(_))));
+    verifier(&world.api_store, &world.clock, VerifierOptions::default()).await;
+}
+
+#[tokio::test]
+async fn access_tokens_that_outlive_the_memory_of_revocations_are_refused_at_start() {
+    let world = World::new().await;
+    for seconds in [0, 3601] {
+        let (store, passwords) = (world.api_store.clone(), world.passwords.clone());
+        let lifetime = Duration::from_secs(seconds);
+        let options = LoginsOptions {
+            access_token_lifetime: lifetime,
+            ..LoginsOptions::default()
+        };
+        let started = auth::Logins::start(store, Arc::new(SystemRandom), passwords, options).await;
+        assert!(matches!(started, Err(StartError::Lifetime { .. })));
+    }
+}

@@ -1,0 +1,54 @@
+//! The row of a server.
+
+use domain::id::{InstanceId, ServerId, UserId};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::Server;
+use crate::destination::DestinationRow;
+use crate::error::Inconsistency;
+use crate::etag::Etag;
+
+#[derive(sqlx::FromRow)]
+pub(super) struct ServerRow {
+    id: Uuid,
+    owner_id: Uuid,
+    group_name: String,
+    display_name: String,
+    instance_id: Uuid,
+    #[sqlx(flatten)]
+    destination: DestinationRow,
+    maintenance_database: String,
+    username: String,
+    comment: String,
+    pub(super) version: i64,
+    create_time: OffsetDateTime,
+    update_time: OffsetDateTime,
+    has_password: bool,
+}
+
+impl TryFrom<ServerRow> for Server {
+    type Error = Inconsistency;
+
+    fn try_from(row: ServerRow) -> Result<Self, Inconsistency> {
+        let wrong = |column| Inconsistency::new("servers", column, row.id);
+        Ok(Self {
+            id: ServerId::from_uuid(row.id),
+            owner_id: UserId::from_uuid(row.owner_id),
+            group: row.group_name.parse().map_err(|_| wrong("group_name"))?,
+            display_name: row.display_name.parse().map_err(|_| wrong("display_name"))?,
+            instance_id: InstanceId::from_uuid(row.instance_id),
+            destination: row.destination.parse("servers", row.id)?,
+            maintenance_database: row
+                .maintenance_database
+                .parse()
+                .map_err(|_| wrong("maintenance_database"))?,
+            username: row.username.parse().map_err(|_| wrong("username"))?,
+            comment: row.comment,
+            has_password: row.has_password,
+            create_time: row.create_time,
+            update_time: row.update_time,
+            etag: Etag::of(row.version),
+        })
+    }
+}

@@ -1,0 +1,23 @@
+//! The config database's crate against real PostgreSQL, as its callers see it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod api_tokens;
+mod backups;
+mod directory;
+mod failover;
+mod instance_owners;
+mod instances;
+mod login_throttles;
+mod logins;
+mod migrate;
+mod operations;
+mod poolers;
+mod pooling;
+mod privileges;
+mod revocations;
+mod servers;
+mod settings;
+mod signing_keys;
+mod support;
+mod users;
