@@ -1,1 +1,161 @@
-//! 
+//! The public gRPC services: each call is decoded, authorised, carried out and encoded.
+//!
+//! Invariant: an API instance is stateless. What it keeps in memory (settings, who is revoked, where poolers
+//! are) is a copy that may be lost at any moment, and it holds no key that opens a credential. Every error
+//! becomes a status in `status.rs`.
+//!
+//! One rpc, one file (tiny ones share a file by noun); conversions between the domain and the wire stand in
+//! each service's `convert.rs`.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod auth;
+mod backup;
+mod bare_status;
+mod catalog;
+mod context;
+mod database;
+mod duration;
+mod error;
+mod health;
+mod instance;
+mod mask;
+mod operation;
+mod paging;
+mod query;
+mod resource;
+mod rpcs;
+mod serve;
+mod server;
+mod settings;
+mod settings_cache;
+mod status;
+mod storage;
+mod user;
+
+use std::sync::Arc;
+
+use ::auth::{AuthLayer, Logins, Passwords, TokenVerifier, UnknownMethodPermission};
+use ::sessions::Sessions;
+use ::storage::{Artifacts, UserFiles};
+use domain::egress::EgressPolicy;
+use domain::random::Random;
+use rpc::descriptors;
+use rpc::policy::{PolicyError, PolicyTable};
+use store::{Store, StoreError};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::context::Context;
+pub use crate::health::Health;
+use crate::operation::Waits;
+pub use crate::serve::{ServeError, Service};
+use crate::settings_cache::SettingsCache;
+
+/// What the API is made of.
+pub struct Parts {
+    /// The config database.
+    pub store: Store,
+    /// Checks tokens. Its revocation feed must run beside it.
+    pub verifier: Arc<TokenVerifier>,
+    /// Logs users in.
+    pub logins: Logins,
+    /// Hashes passwords.
+    pub passwords: Passwords,
+    /// Where query sessions are.
+    pub sessions: Arc<dyn Sessions>,
+    /// Where servers may be.
+    pub egress: Arc<EgressPolicy>,
+    /// Users' files.
+    pub files: UserFiles,
+    /// What operations made.
+    pub artifacts: Artifacts,
+    /// Ids and the nonces of seals.
+    pub random: Arc<dyn Random>,
+    /// Cancelled when this instance goes away: open watches end, so that their readers ask another one.
+    pub drain: CancellationToken,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+/// Why the API cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A method's options are missing or wrong: a mistake in `proto/`.
+    #[error("the policy of the methods cannot be read")]
+    Policy(#[from] PolicyError),
+    /// A method names a permission that does not exist: a mistake in `proto/`.
+    #[error(transparent)]
+    Permission(#[from] UnknownMethodPermission),
+    /// The config database cannot be read.
+    #[error("the settings cannot be read")]
+    Store(#[from] StoreError),
+    /// The descriptors for reflection cannot be read: a mistake in the build.
+    #[error("the descriptors cannot be read")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// The public API of one instance.
+#[derive(Debug)]
+pub struct Api {
+    settings: SettingsCache,
+    health: Health,
+    auth: AuthLayer,
+    routes: Routes,
+    drain: CancellationToken,
+}
+
+impl Api {
+    /// Assembles the services and reads the settings.
+    ///
+    /// # Errors
+    /// Where a method's policy is missing or the config database cannot be read.
+    pub async fn start(parts: Parts) -> Result<Self, StartError> {
+        let policies = PolicyTable::read(descriptors::ALL)?;
+        let auth = AuthLayer::new(&policies, parts.verifier.clone())?;
+        let settings = SettingsCache::start(parts.store.clone()).await?;
+        let drain = parts.drain.clone();
+        let waits = Waits::new(parts.store.clone());
+        let context = Arc::new(Context {
+            store: parts.store,
+            verifier: parts.verifier,
+            logins: parts.logins,
+            passwords: parts.passwords,
+            sessions: parts.sessions,
+            egress: parts.egress,
+            settings: settings.clone(),
+            files: parts.files,
+            artifacts: parts.artifacts,
+            waits,
+            random: parts.random,
+            drain: drain.clone(),
+        });
+        let health = Health::new();
+        let routes = serve::routes(&context, &health)?;
+        health.tell().await;
+        Ok(Self {
+            settings,
+            health,
+            auth,
+            routes,
+            drain,
+        })
+    }
+
+    /// How each service stands, to be told of what happens outside the API.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Keeps the settings up to date until `stop`. Must run, as a tracked task, while the API serves.
+    pub fn poll_settings(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        let settings = self.settings.clone();
+        async move { settings.poll(stop).await }
+    }
+}

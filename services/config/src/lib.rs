@@ -1,9 +1,10 @@
-//! What an operator decides about a pgmoor process: a TOML file, overridden by the environment, checked before anything
-//! starts.
+//! What an operator decides about a pgmoor process: a TOML file, overridden by the environment, checked
+//! before anything starts.
 //!
-//! Invariant: a [`Config`] that exists has only values its process can act on, and every problem of one that cannot
-//! exist names the key, where its value came from and what to do. Each section is a module of [`sections`]; what a
-//! particular role cannot do without is asked for by the `require_…` functions of the sections.
+//! Invariant: a [`Config`] that exists has only values its process can act on, and every problem of one that
+//! cannot exist names the key, where its value came from and what to do. Each section is a module of
+//! [`sections`]; what a particular role cannot do without is asked for by the `require_…` functions of the
+//! sections.
 //!
 //! Deliberately absent: any knowledge of the other crates. `pgmoor` turns sections into their options.
 
@@ -24,8 +25,10 @@ pub use sections::config_database::ConfigDatabase;
 pub use sections::egress::Egress;
 pub use sections::pooler::Pooler;
 pub use sections::sealing::Sealing;
+pub use sections::storage::Storage;
 pub use sections::telemetry::{LogFormat, Telemetry};
 pub use sections::trust::{Identity, Role, Trust};
+pub use sections::worker::Worker;
 
 /// The whole configuration. One file can serve every role: each reads its own sections.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -43,6 +46,10 @@ pub struct Config {
     pub sealing: Sealing,
     /// Where instances may be.
     pub egress: Egress,
+    /// Users' files and what operations make.
+    pub storage: Storage,
+    /// The worker.
+    pub worker: Worker,
     /// Logs and traces.
     pub telemetry: Telemetry,
 }

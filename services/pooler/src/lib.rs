@@ -1,1 +1,28 @@
-//! 
+//! The pooler: owns every connection to targets, the sessions on them and the budget of each instance.
+//!
+//! Invariants: a connection exists only while it holds a slot of its instance's [`ledger`]; a session is used by its
+//! owner only, who is whoever the call's own token says; what the server says reaches the reader in its order, once,
+//! and no faster than the reader takes it.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod backend;
+mod connect;
+pub mod error;
+mod events;
+mod facts;
+pub mod grpc;
+mod instances;
+pub mod ledger;
+mod peer;
+mod pooler;
+mod registry;
+mod request;
+mod session;
+pub mod slots;
+mod status;
+mod timestamp;
+
+pub use crate::error::PoolerError;
+pub use crate::peer::{PeerPolicy, PeerRole};
+pub use crate::pooler::{Pooler, PoolerOptions, StartError};

@@ -4,6 +4,9 @@
 //! which finds the right pooler through a [`directory::Directory`] and speaks gRPC to it. Both look alike to their callers,
 //! errors included: a pooler's status, with its details, reaches the caller unchanged.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod client;
 pub mod directory;
 
 use async_trait::async_trait;

@@ -17,7 +17,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPoolOptions, Postgres};
 use sqlx::{PgConnection, PgPool};
 use thiserror::Error;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 pub use address::InvalidUrl;
 pub(crate) use primary::{Found, find_primary};
@@ -160,33 +160,38 @@ impl Connections {
     /// A connection to the primary, within [`ACQUIRE_TIMEOUT`].
     pub(crate) async fn acquire(&self) -> Result<PoolConnection<Postgres>, StoreError> {
         let deadline = Instant::now() + ACQUIRE_TIMEOUT;
-        let mut patience = Instant::now() + PATIENCE;
+        let acquired = timeout_at(deadline, self.acquire_or_follow()).await;
+        acquired.map_err(|_| StoreError::from(Unavailable::AcquireTimeout))?
+    }
+
+    /// Waits for a connection, and asks where the primary is whenever that takes long.
+    ///
+    /// The place in the pool's queue is kept, and heeded, meanwhile: a connection handed to somebody who is busy asking would
+    /// be nobody's.
+    async fn acquire_or_follow(&self) -> Result<PoolConnection<Postgres>, StoreError> {
         let mut attempt = Box::pin(self.pool.acquire());
         loop {
-            let failure = tokio::select! {
-                result = &mut attempt => match result {
-                    Ok(connection) => return Ok(connection),
-                    Err(error) => Some(StoreError::from(error)),
+            let followed = tokio::select! {
+                biased;
+                result = &mut attempt => match result.map_err(StoreError::from) {
+                    Err(StoreError::Unavailable(_)) => {
+                        attempt = Box::pin(self.pool.acquire());
+                        let followed = self.follow().await?;
+                        if matches!(followed, Followed::Unchanged) {
+                            sleep(RETRY_INTERVAL).await;
+                        }
+                        followed
+                    }
+                    ended => return ended,
                 },
-                () = sleep_until(patience.min(deadline)) => None,
+                followed = async {
+                    sleep(PATIENCE).await;
+                    self.follow().await
+                } => followed?,
             };
-            let failed = failure.is_some();
-            match failure {
-                Some(StoreError::Unavailable(_)) | None if Instant::now() < deadline => {}
-                Some(failure) => return Err(failure),
-                None => return Err(Unavailable::AcquireTimeout.into()),
+            if matches!(followed, Followed::Switched) {
+                attempt = Box::pin(self.pool.acquire());
             }
-            let followed = timeout_at(deadline, self.follow()).await;
-            let followed = followed.map_err(|_| StoreError::from(Unavailable::AcquireTimeout))??;
-            match followed {
-                Followed::Switched => attempt = Box::pin(self.pool.acquire()),
-                Followed::Unchanged if failed => {
-                    sleep(RETRY_INTERVAL).await;
-                    attempt = Box::pin(self.pool.acquire());
-                }
-                Followed::Unchanged => {}
-            }
-            patience = Instant::now() + PATIENCE;
         }
     }
 

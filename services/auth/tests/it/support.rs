@@ -36,8 +36,8 @@ pub(crate) struct World {
     pub clock: Arc<ManualClock>,
     pub feeds_stop: CancellationToken,
     pub feeds: JoinSet<()>,
-    // Held for its drop. Last: nobody uses it any more then.
-    _database: Database,
+    // Last: it is dropped when nobody uses it any more.
+    pub database: Database,
 }
 
 impl World {
@@ -78,7 +78,7 @@ impl World {
             clock,
             feeds_stop,
             feeds,
-            _database: database,
+            database,
         }
     }
 

@@ -46,14 +46,11 @@ pub fn classify(statement: &str) -> StatementKind {
         return StatementKind::Empty;
     };
     let first_is = |options: &[&str]| options.iter().any(|word| first.is_word(word));
-    let control = if first_is(&["begin"]) {
-        TransactionControl::Begin
-    } else if first_is(&["start"])
-        && words
-            .clone()
-            .next()
-            .is_some_and(|next| next.is_word("transaction"))
-    {
+    let of_transaction = words
+        .clone()
+        .next()
+        .is_some_and(|second| second.is_word("transaction"));
+    let control = if first_is(&["begin"]) || (first_is(&["start"]) && of_transaction) {
         TransactionControl::Begin
     } else if first_is(&["commit", "end"]) {
         ending(words, TransactionControl::Commit)
@@ -63,12 +60,7 @@ pub fn classify(statement: &str) -> StatementKind {
         TransactionControl::Savepoint
     } else if first_is(&["release"]) {
         TransactionControl::Release
-    } else if first_is(&["prepare"])
-        && words
-            .clone()
-            .next()
-            .is_some_and(|next| next.is_word("transaction"))
-    {
+    } else if first_is(&["prepare"]) && of_transaction {
         TransactionControl::Prepare
     } else if first_is(&["copy"]) {
         return copy(words);

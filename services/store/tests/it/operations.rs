@@ -519,3 +519,32 @@ async fn operations_are_listed_newest_first() {
     let error = operations.enqueue(&elsewhere).await;
     assert!(matches!(error, Err(EnqueueError::ServerNotFound)));
 }
+
+#[tokio::test]
+async fn of_many_operations_those_that_go_on_are_found() {
+    let world = World::new().await;
+    let server = world.any_server().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(
+            world
+                .enqueue(&new_operation(&server, OperationKind::Backup))
+                .await
+                .id,
+        );
+    }
+    let claimed = world.claim(HOUR).await;
+    let operations = world.store.operations();
+    operations.cancel(ids[1]).await.unwrap();
+    let mut asked = ids.clone();
+    asked.push(OperationId::generate(&SystemRandom));
+    let unfinished = operations.unfinished(&asked).await.unwrap();
+    assert_eq!(unfinished, [ids[0], ids[2]].into_iter().collect());
+    operations
+        .finish(&claimed.attempt, &OperationOutcome::Succeeded)
+        .await
+        .unwrap();
+    let unfinished = operations.unfinished(&asked).await.unwrap();
+    assert_eq!(unfinished, [ids[2]].into_iter().collect());
+    assert!(operations.unfinished(&[]).await.unwrap().is_empty());
+}

@@ -1,0 +1,92 @@
+//! What every handler works with, and how a call comes in and goes out.
+
+use std::fmt;
+use std::sync::Arc;
+
+use auth::{Bearer, Logins, Passwords, TokenVerifier};
+use domain::access::Caller;
+use domain::egress::EgressPolicy;
+use domain::random::Random;
+use sessions::{Sessions, UserToken};
+use storage::{Artifacts, UserFiles};
+use store::Store;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::error::Error;
+use crate::operation::Waits;
+use crate::settings_cache::SettingsCache;
+use crate::status;
+
+/// The parts that handlers use.
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    pub(crate) verifier: Arc<TokenVerifier>,
+    pub(crate) logins: Logins,
+    pub(crate) passwords: Passwords,
+    pub(crate) sessions: Arc<dyn Sessions>,
+    pub(crate) egress: Arc<EgressPolicy>,
+    pub(crate) settings: SettingsCache,
+    pub(crate) files: UserFiles,
+    pub(crate) artifacts: Artifacts,
+    pub(crate) waits: Waits,
+    pub(crate) random: Arc<dyn Random>,
+    /// Cancelled when this server goes away: streams end, so that their readers ask another one.
+    pub(crate) drain: CancellationToken,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
+}
+
+/// A call of a known caller.
+#[derive(Debug)]
+pub(crate) struct Call<T> {
+    /// Who calls.
+    pub(crate) caller: Arc<Caller>,
+    /// Their own token, for the pooler.
+    pub(crate) token: UserToken,
+    /// What they ask.
+    pub(crate) message: T,
+}
+
+impl Context {
+    /// Takes a request whose caller the auth layer has recognised.
+    pub(crate) fn call<T>(&self, request: Request<T>) -> Result<Call<T>, Status> {
+        let extensions = request.extensions();
+        let caller = extensions.get::<Arc<Caller>>().cloned();
+        let token = extensions
+            .get::<Bearer>()
+            .map(|bearer| UserToken(bearer.secret().clone()));
+        match (caller, token) {
+            (Some(caller), Some(token)) => {
+                // The request's own span: its closing line says who called.
+                tracing::Span::current().record("user.id", tracing::field::display(caller.user));
+                Ok(Call {
+                    caller,
+                    token,
+                    message: request.into_inner(),
+                })
+            }
+            _ => {
+                let source = "the auth layer let a call through without a caller".into();
+                Err(self.status(Error::Fault {
+                    context: "reading the caller",
+                    source,
+                }))
+            }
+        }
+    }
+
+    /// The answer of a handler as it goes out.
+    pub(crate) fn answer<T>(&self, result: Result<T, Error>) -> Result<Response<T>, Status> {
+        result.map(Response::new).map_err(|error| self.status(error))
+    }
+
+    /// The status of a cause.
+    pub(crate) fn status(&self, error: Error) -> Status {
+        status::status(error, self.random.as_ref())
+    }
+}

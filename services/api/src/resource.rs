@@ -1,0 +1,58 @@
+//! Names of resources as requests write them: `users/{user}`, `servers/{server}` and so on.
+//!
+//! Invariant: a name that cannot be one of ours is a wrong field; whether one exists is for the handler to
+//! find out.
+
+use std::str::FromStr;
+
+use domain::access::Caller;
+use domain::id::{ApiTokenId, BackupId, InstanceId, OperationId, ServerId, UserId};
+
+use crate::error::Error;
+
+/// Reads `prefix{id}`.
+fn id<T: FromStr>(field: &str, name: &str, prefix: &str, form: &str) -> Result<T, Error> {
+    name.strip_prefix(prefix)
+        .and_then(|id| id.parse().ok())
+        .ok_or_else(|| Error::invalid(field, format_args!("must be of the form {form}")))
+}
+
+/// Reads `users/{user}`, or `users/me` for the caller.
+pub(crate) fn user(field: &str, name: &str, caller: &Caller) -> Result<UserId, Error> {
+    if name == "users/me" {
+        Ok(caller.user)
+    } else {
+        id(field, name, "users/", "users/{user} or users/me")
+    }
+}
+
+/// Reads `servers/{server}`.
+pub(crate) fn server(field: &str, name: &str) -> Result<ServerId, Error> {
+    id(field, name, "servers/", "servers/{server}")
+}
+
+/// Reads `instances/{instance}`.
+pub(crate) fn instance(field: &str, name: &str) -> Result<InstanceId, Error> {
+    id(field, name, "instances/", "instances/{instance}")
+}
+
+/// Reads `backups/{backup}`.
+pub(crate) fn backup(field: &str, name: &str) -> Result<BackupId, Error> {
+    id(field, name, "backups/", "backups/{backup}")
+}
+
+/// Reads `operations/{operation}`.
+pub(crate) fn operation(field: &str, name: &str) -> Result<OperationId, Error> {
+    id(field, name, "operations/", "operations/{operation}")
+}
+
+/// Reads `users/{user}/apiTokens/{token}`.
+pub(crate) fn api_token(field: &str, name: &str, caller: &Caller) -> Result<(UserId, ApiTokenId), Error> {
+    let form = "must be of the form users/{user}/apiTokens/{token}";
+    let (owner, token) = name
+        .split_once("/apiTokens/")
+        .ok_or_else(|| Error::invalid(field, form))?;
+    let owner = user(field, owner, caller).map_err(|_| Error::invalid(field, form))?;
+    let token = token.parse().map_err(|_| Error::invalid(field, form))?;
+    Ok((owner, token))
+}

@@ -1,0 +1,47 @@
+//! Registrations of PostgreSQL servers: the handlers of ServerService.
+//!
+//! Invariant: a password leaves this process sealed and never comes back; and a server is its owner's, to
+//! everybody else it is as good as missing.
+
+mod convert;
+mod create_server;
+mod delete_server;
+mod export_servers;
+mod import_servers;
+mod owned;
+mod password;
+mod pgadmin;
+mod place;
+mod read;
+mod set_password;
+mod test_server;
+mod update_server;
+
+use std::sync::Arc;
+
+use rpc::server::v1 as proto;
+use rpc::server::v1::server_service_server::ServerService;
+
+use crate::context::Context;
+use crate::rpcs::rpcs;
+
+pub(crate) use convert::{endpoints_message, tls_message};
+pub(crate) use owned::owned;
+
+/// Serves `pgmoor.server.v1.ServerService`.
+#[derive(Debug)]
+pub(crate) struct ServerRpcs(pub(crate) Arc<Context>);
+
+rpcs! {
+    ServerService for ServerRpcs {
+        create_server::create_server(CreateServerRequest) -> CreateServerResponse;
+        read::get_server(GetServerRequest) -> GetServerResponse;
+        read::list_servers(ListServersRequest) -> ListServersResponse;
+        update_server::update_server(UpdateServerRequest) -> UpdateServerResponse;
+        delete_server::delete_server(DeleteServerRequest) -> DeleteServerResponse;
+        set_password::set_server_password(SetServerPasswordRequest) -> SetServerPasswordResponse;
+        test_server::test_server(TestServerRequest) -> TestServerResponse;
+        import_servers::import_servers(ImportServersRequest) -> ImportServersResponse;
+        export_servers::export_servers(ExportServersRequest) -> ExportServersResponse;
+    }
+}

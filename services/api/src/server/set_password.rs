@@ -1,0 +1,57 @@
+//! SetServerPassword.
+
+use rpc::server::v1::{SetServerPasswordRequest, SetServerPasswordResponse};
+use secrecy::SecretString;
+use store::servers::SetCredentialError;
+
+use super::owned::{missing, owned};
+use super::{convert, password};
+use crate::context::{Call, Context};
+use crate::error::Error;
+use crate::resource;
+
+/// How often a password is sealed anew because the server changed in between.
+const ATTEMPTS: usize = 3;
+
+/// Sets or forgets the password of a server.
+pub(super) async fn set_server_password(
+    api: &Context,
+    call: Call<SetServerPasswordRequest>,
+) -> Result<SetServerPasswordResponse, Error> {
+    let id = resource::server("name", &call.message.name)?;
+    let given = call.message.password;
+    let given = (!given.is_empty()).then(|| SecretString::from(given));
+    if let Some(given) = &given {
+        password::check(given).map_err(|error| Error::invalid("password", error))?;
+    }
+    for _ in 0..ATTEMPTS {
+        let server = owned(api, &call.caller, id).await?;
+        let credential = match &given {
+            Some(given) => Some(password::seal(api, id, &server.username, &server.destination, given).await?),
+            None => None,
+        };
+        match api
+            .store
+            .servers()
+            .set_credential(id, credential.as_ref(), &server.etag)
+            .await
+        {
+            Ok(server) => {
+                return Ok(SetServerPasswordResponse {
+                    server: Some(convert::server(&server)),
+                });
+            }
+            // It may go elsewhere now: the password is sealed for where it goes.
+            Err(SetCredentialError::EtagMismatch) => {}
+            Err(SetCredentialError::NotFound) => return Err(missing(id)),
+            Err(SetCredentialError::Store(error)) => return Err(Error::Store(error)),
+            Err(error @ SetCredentialError::SealingKeyUnknown) => {
+                return Err(Error::Fault {
+                    context: "storing a password",
+                    source: error.into(),
+                });
+            }
+        }
+    }
+    Err(Error::EtagMismatch)
+}

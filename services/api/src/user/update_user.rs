@@ -1,0 +1,67 @@
+//! UpdateUser.
+
+use domain::name::DisplayName;
+use rpc::user::v1::{UpdateUserRequest, UpdateUserResponse};
+use store::Etag;
+use store::users::{UpdateUserError, UserChange};
+
+use super::convert;
+use crate::context::{Call, Context};
+use crate::error::{Error, ResourceKind, Violations};
+use crate::{mask, resource};
+
+/// Changes a user.
+pub(super) async fn update_user(
+    api: &Context,
+    call: Call<UpdateUserRequest>,
+) -> Result<UpdateUserResponse, Error> {
+    let Some(user) = call.message.user else {
+        return Err(Error::invalid("user", "must be given"));
+    };
+    let id = resource::user("user.name", &user.name, &call.caller)?;
+    let mut violations = Violations::default();
+    let set = [
+        ("display_name", !user.display_name.is_empty()),
+        ("administrator", user.administrator),
+        ("disabled", user.disabled),
+    ];
+    let paths = mask::paths(call.message.update_mask, &set, &mut violations);
+    let display_name = paths
+        .contains(&"display_name")
+        .then(|| violations.check("user.display_name", user.display_name.parse::<DisplayName>()))
+        .flatten();
+    violations.done()?;
+    let change = UserChange {
+        display_name,
+        administrator: paths.contains(&"administrator").then_some(user.administrator),
+        disabled: paths.contains(&"disabled").then_some(user.disabled),
+        etag: (!user.etag.is_empty()).then(|| Etag::new(user.etag)),
+    };
+    let changed = api
+        .store
+        .users()
+        .update(id, change)
+        .await
+        .map_err(|error| cause(error, user.name))?;
+    Ok(UpdateUserResponse {
+        user: Some(convert::user(&changed)),
+    })
+}
+
+/// What became of a change.
+pub(super) fn cause(error: UpdateUserError, name: String) -> Error {
+    match error {
+        UpdateUserError::NotFound => Error::NotFound {
+            kind: ResourceKind::User,
+            name,
+        },
+        UpdateUserError::EtagMismatch => Error::EtagMismatch,
+        UpdateUserError::LastAdministrator => Error::InUse {
+            kind: ResourceKind::User,
+            name,
+            description: error.to_string(),
+            holders: Vec::new(),
+        },
+        UpdateUserError::Store(error) => Error::Store(error),
+    }
+}

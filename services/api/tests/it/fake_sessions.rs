@@ -1,0 +1,192 @@
+//! Stands where the pooler stands: notes what it is asked and plays back events.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use domain::id::{InstanceId, ServerId};
+use domain::session::{ExecutionName, SessionName};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use rpc::events::EncodedEvents;
+use rpc::query::v1::execution_event::Kind;
+use rpc::query::v1::{ExecutionEvent, ExecutionFinished, ExecutionOutcome, Session};
+use rpc::{pooler, query, server};
+use secrecy::ExposeSecret as _;
+use sessions::{EventStream, Sessions, SlotStream, UserToken};
+use tonic::Status;
+
+/// What the pooler was asked, last.
+#[derive(Debug, Default)]
+pub struct FakeSessions {
+    pub tokens: Mutex<Vec<String>>,
+    pub opened: Mutex<Option<query::v1::OpenSessionRequest>>,
+    pub executed: Mutex<Option<query::v1::ExecuteRequest>>,
+    pub ran: Mutex<Option<pooler::v1::RunScriptRequest>>,
+    pub copied: Mutex<Vec<query::v1::CopyInRequest>>,
+    pub sessions: Mutex<Vec<Session>>,
+    /// What executions play back.
+    pub events: Mutex<Vec<ExecutionEvent>>,
+}
+
+impl FakeSessions {
+    /// Sets what executions play back; `finished` follows by itself.
+    pub fn play(&self, kinds: Vec<Kind>) {
+        let finished = ExecutionFinished {
+            outcome: ExecutionOutcome::Succeeded.into(),
+            ..ExecutionFinished::default()
+        };
+        let kinds = kinds.into_iter().chain([Kind::Finished(finished)]);
+        let events = kinds.zip(1..).map(|(kind, sequence)| ExecutionEvent {
+            sequence,
+            kind: Some(kind),
+        });
+        *self.events.lock().unwrap() = events.collect();
+    }
+
+    fn note(&self, token: &UserToken) {
+        self.tokens
+            .lock()
+            .unwrap()
+            .push(token.0.expose_secret().to_owned());
+    }
+
+    fn stream(&self) -> EventStream {
+        let events = self.events.lock().unwrap().clone();
+        stream::iter(
+            events
+                .into_iter()
+                .map(|event| Ok(EncodedEvents::encode(vec![event]))),
+        )
+        .boxed()
+    }
+}
+
+fn absent<T>() -> Result<T, Status> {
+    Err(rpc::error::plain(
+        tonic::Code::NotFound,
+        rpc::errors::v1::ErrorReason::ResourceNotFound,
+        "there is no such session",
+    ))
+}
+
+#[async_trait]
+impl Sessions for FakeSessions {
+    async fn open_session(
+        &self,
+        token: &UserToken,
+        _: InstanceId,
+        request: query::v1::OpenSessionRequest,
+    ) -> Result<Session, Status> {
+        self.note(token);
+        *self.opened.lock().unwrap() = Some(request);
+        Ok(Session::default())
+    }
+
+    async fn get_session(&self, token: &UserToken, name: SessionName) -> Result<Session, Status> {
+        self.note(token);
+        let sessions = self.sessions.lock().unwrap();
+        sessions
+            .iter()
+            .find(|session| session.name == name.to_string())
+            .cloned()
+            .map_or_else(absent, Ok)
+    }
+
+    async fn list_sessions(&self, token: &UserToken, _: Option<ServerId>) -> Result<Vec<Session>, Status> {
+        self.note(token);
+        Ok(self.sessions.lock().unwrap().clone())
+    }
+
+    async fn keep_session_alive(&self, _: &UserToken, _: SessionName) -> Result<Session, Status> {
+        absent()
+    }
+
+    async fn close_session(&self, _: &UserToken, _: SessionName) -> Result<(), Status> {
+        absent()
+    }
+
+    async fn execute(
+        &self,
+        token: &UserToken,
+        _: SessionName,
+        request: query::v1::ExecuteRequest,
+    ) -> Result<EventStream, Status> {
+        self.note(token);
+        *self.executed.lock().unwrap() = Some(request);
+        Ok(self.stream())
+    }
+
+    async fn run_script(
+        &self,
+        token: &UserToken,
+        _: InstanceId,
+        request: pooler::v1::RunScriptRequest,
+    ) -> Result<EventStream, Status> {
+        self.note(token);
+        *self.ran.lock().unwrap() = Some(request);
+        Ok(self.stream())
+    }
+
+    async fn get_execution(&self, _: &UserToken, _: ExecutionName) -> Result<query::v1::Execution, Status> {
+        absent()
+    }
+
+    async fn cancel_execution(&self, _: &UserToken, _: ExecutionName) -> Result<(), Status> {
+        absent()
+    }
+
+    async fn begin_transaction(
+        &self,
+        _: &UserToken,
+        _: SessionName,
+        _: query::v1::BeginTransactionRequest,
+    ) -> Result<Session, Status> {
+        absent()
+    }
+
+    async fn commit_transaction(
+        &self,
+        _: &UserToken,
+        _: SessionName,
+    ) -> Result<query::v1::CommitTransactionResponse, Status> {
+        absent()
+    }
+
+    async fn rollback_transaction(&self, _: &UserToken, _: SessionName) -> Result<Session, Status> {
+        absent()
+    }
+
+    async fn copy_in(
+        &self,
+        token: &UserToken,
+        _: SessionName,
+        requests: BoxStream<'static, Result<query::v1::CopyInRequest, Status>>,
+    ) -> Result<query::v1::CopyInResponse, Status> {
+        self.note(token);
+        let requests = requests.try_collect().await?;
+        *self.copied.lock().unwrap() = requests;
+        Ok(query::v1::CopyInResponse::default())
+    }
+
+    async fn test_server(
+        &self,
+        token: &UserToken,
+        instance: InstanceId,
+        _: server::v1::TestServerRequest,
+    ) -> Result<server::v1::TestServerResponse, Status> {
+        self.note(token);
+        let instance = format!("instances/{instance}");
+        Ok(server::v1::TestServerResponse {
+            instance,
+            ..Default::default()
+        })
+    }
+
+    async fn lease_slots(
+        &self,
+        _: InstanceId,
+        _: pooler::v1::LeaseSlotsRequest,
+    ) -> Result<SlotStream, Status> {
+        absent()
+    }
+}

@@ -1,0 +1,20 @@
+//! The public API as its callers see it: two instances in one process on one real config database, called
+//! over TCP.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
+mod access;
+mod backups;
+mod fake_sessions;
+mod files;
+mod login;
+mod operations;
+mod query;
+mod servers;
+mod settings;
+mod surface;
+mod users;
+mod watch;
+mod work;
+mod world;

@@ -1,0 +1,17 @@
+//! The commands but `sql`: one file for each, with what its resources show of themselves.
+
+pub(crate) mod backup;
+pub(crate) mod catalog;
+pub(crate) mod files;
+pub(crate) mod instances;
+pub(crate) mod login;
+pub(crate) mod ops;
+pub(crate) mod restore;
+pub(crate) mod server_fields;
+pub(crate) mod servers;
+pub(crate) mod setting_value;
+pub(crate) mod settings;
+pub(crate) mod token;
+pub(crate) mod transfer;
+pub(crate) mod users;
+pub(crate) mod whoami;

@@ -1,0 +1,416 @@
+//! One execution after the other in a session: events in, data and messages out, Ctrl-C to cancel.
+
+use std::time::{Duration, Instant};
+
+use rpc::events::EncodedEvents;
+use rpc::query::v1::execution_event::Kind;
+use rpc::query::v1::{
+    CancelExecutionRequest, ExecuteRequest, ExecutionFinished, ExecutionOutcome, GetExecutionRequest, Script,
+    Session, SqlError, StatementCompleted, TransactionStatus,
+};
+use tokio::time::timeout;
+use tonic::{Code, Status, Streaming};
+
+use super::message_text;
+use super::results::Results;
+use crate::connection::{Call, Connection};
+use crate::context::{Context, Notes};
+use crate::error::ClientError;
+use crate::exit::Exit;
+use crate::interrupts::Interrupts;
+use crate::output::sink::Sink;
+use domain::sql::StringSyntax;
+
+/// The server gives a sign of life every 15 s.
+const SILENCE: Duration = Duration::from_secs(60);
+const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Runs scripts in a session and remembers how it stands.
+#[derive(Debug)]
+pub(super) struct Execution {
+    pub(super) session: Session,
+    /// How the server reads strings, as far as it told.
+    pub(super) strings: StringSyntax,
+    /// True to say how long each script took.
+    pub(super) timing: bool,
+    connection: Connection,
+    results: Results,
+    interrupts: Interrupts,
+    quiet: bool,
+    failed: bool,
+}
+
+/// How a script ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) outcome: ExecutionOutcome,
+    pub(super) interrupted: bool,
+}
+
+impl Ended {
+    pub(super) fn is_success(self) -> bool {
+        self.outcome == ExecutionOutcome::Succeeded
+    }
+}
+
+/// How far the events were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Followed {
+    ToItsEnd,
+    /// To their end, after an interrupt.
+    Cancelled,
+    /// Not to their end.
+    GivenUp,
+}
+
+/// What is known of the execution that runs.
+struct Running<'a> {
+    name: String,
+    sql: &'a str,
+    /// Lines of the whole script before `sql`.
+    lines_before: usize,
+    /// True between the columns of a result set and its end.
+    in_result: bool,
+    finished: Option<ExecutionFinished>,
+}
+
+impl Execution {
+    pub(super) fn new(
+        context: &mut Context,
+        session: Session,
+        results: Results,
+        quiet: bool,
+    ) -> Result<Self, ClientError> {
+        Ok(Self {
+            session,
+            strings: StringSyntax::Standard,
+            timing: false,
+            connection: context.connection()?,
+            results,
+            interrupts: context.interrupts.clone(),
+            quiet,
+            failed: false,
+        })
+    }
+
+    /// What all scripts together come to.
+    pub(super) fn verdict(&self) -> Result<(), ClientError> {
+        if self.failed {
+            Err(ClientError::Reported(Exit::Failed))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Something failed and was reported.
+    pub(super) fn note_failure(&mut self) {
+        self.failed = true;
+    }
+
+    /// Runs a script to its end. `lines_before` says how many lines of the user's text precede it.
+    ///
+    /// SQL errors are reported here and are no error of this call; the outcome says that there were some.
+    pub(super) async fn run(
+        &mut self,
+        context: &mut Context,
+        script: Script,
+        lines_before: usize,
+    ) -> Result<Ended, ClientError> {
+        let began = Instant::now();
+        self.interrupts.forget();
+        let sql = script.sql.clone();
+        let mut running = Running {
+            name: String::new(),
+            sql: &sql,
+            lines_before,
+            in_result: false,
+            finished: None,
+        };
+        let outcome = self.follow(context, script, &mut running).await;
+        // Whatever came is shown, also where the rest will not come; but not to a reader that was given up.
+        if !matches!(outcome, Ok(Followed::GivenUp)) {
+            if running.in_result {
+                self.results
+                    .end(running.finished.is_none(), &mut context.out)
+                    .await?;
+            }
+            context.out.flush().await?;
+        }
+        let interrupted = match outcome {
+            Ok(followed) => followed != Followed::ToItsEnd,
+            Err(ClientError::Status(status)) if !running.name.is_empty() => {
+                return Err(self.broken_off(context, *status, &running.name).await);
+            }
+            Err(error) => return Err(error),
+        };
+        let outcome = running
+            .finished
+            .as_ref()
+            .map_or(ExecutionOutcome::Unspecified, ExecutionFinished::outcome);
+        match outcome {
+            ExecutionOutcome::TimedOut => context.notes.line("error: the statement ran into its time limit"),
+            ExecutionOutcome::Lost => context.notes.line(
+                "error: the connection to PostgreSQL was lost; whether the last statement took effect is unknown",
+            ),
+            ExecutionOutcome::Cancelled if interrupted => context.notes.line("cancelled"),
+            _ => {}
+        }
+        if self.timing {
+            context
+                .notes
+                .line(&format!("Time: {:.3} ms", began.elapsed().as_secs_f64() * 1000.0));
+        }
+        let ended = Ended { outcome, interrupted };
+        self.failed |= !ended.is_success();
+        Ok(ended)
+    }
+
+    /// Reads the events to their end. The first interrupt cancels the execution, the second gives it up.
+    async fn follow(
+        &mut self,
+        context: &mut Context,
+        script: Script,
+        running: &mut Running<'_>,
+    ) -> Result<Followed, ClientError> {
+        let mut events = tokio::select! {
+            biased;
+            events = start(&self.connection, &self.session, script) => events?,
+            // Nothing runs yet that could be cancelled; a call that is given up is cancelled by the server.
+            () = self.interrupts.next() => return Ok(Followed::GivenUp),
+        };
+        let (connection, mut interrupts) = (self.connection.clone(), self.interrupts.clone());
+        let mut interrupted = false;
+        loop {
+            let name = running.name.clone();
+            let mut complaint = None;
+            let more = {
+                let step = self.step(&mut events, running, &mut context.out, &mut context.notes);
+                let mut step = std::pin::pin!(step);
+                loop {
+                    // The step goes on after an interrupt: it may wait for a reader, and half a row is none.
+                    tokio::select! {
+                        biased;
+                        () = interrupts.next() => {
+                            if interrupted || name.is_empty() {
+                                return Ok(Followed::GivenUp);
+                            }
+                            interrupted = true;
+                            complaint = cancel(&connection, &name).await;
+                        }
+                        more = &mut step => break more?,
+                    }
+                }
+            };
+            if let Some(complaint) = complaint {
+                context.notes.line(&complaint);
+            }
+            if !more {
+                break;
+            }
+        }
+        if running.finished.is_none() {
+            return Err(Status::unavailable("the answer broke off").into());
+        }
+        Ok(if interrupted {
+            Followed::Cancelled
+        } else {
+            Followed::ToItsEnd
+        })
+    }
+
+    /// Takes the next message. False at the end.
+    async fn step(
+        &mut self,
+        events: &mut Streaming<EncodedEvents>,
+        running: &mut Running<'_>,
+        out: &mut Sink,
+        notes: &mut Notes,
+    ) -> Result<bool, ClientError> {
+        let message = timeout(SILENCE, events.message()).await;
+        let message =
+            message.map_err(|_| Status::unavailable("the server gave no sign of life for a minute"))?;
+        let Some(message) = message? else { return Ok(false) };
+        for event in message.events()? {
+            if let Some(kind) = event.kind {
+                self.handle(kind, running, out, notes).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    async fn handle(
+        &mut self,
+        kind: Kind,
+        running: &mut Running<'_>,
+        out: &mut Sink,
+        notes: &mut Notes,
+    ) -> Result<(), ClientError> {
+        match kind {
+            Kind::Started(started) => running.name = started.execution,
+            Kind::Columns(columns) => {
+                running.in_result = true;
+                self.results.columns(&columns.columns, out).await?;
+            }
+            Kind::Rows(batch) => self.results.rows(&batch.rows, out).await?,
+            Kind::ValueChunk(chunk) => self.results.chunk(&chunk, out).await?,
+            Kind::CopyData(data) => {
+                out.block.extend_from_slice(&data.data);
+                out.pass().await?;
+            }
+            Kind::StatementCompleted(completed) => self.completed(&completed, running, out, notes).await?,
+            Kind::SqlError(error) => {
+                self.end_result(running, true, out).await?;
+                // What was selected before comes first, as it happened.
+                out.flush().await?;
+                notes.text(&message_text::sql_error(
+                    &error,
+                    running.sql,
+                    running.lines_before,
+                ));
+            }
+            Kind::Notice(notice) => {
+                if let Some(message) = notice.message.filter(|_| !self.quiet) {
+                    notes.text(&message_text::message(&message));
+                }
+            }
+            Kind::ParameterChanged(changed) => {
+                if changed.name == "standard_conforming_strings" {
+                    let standard = changed.value == "on";
+                    self.strings = if standard {
+                        StringSyntax::Standard
+                    } else {
+                        StringSyntax::Escape
+                    };
+                }
+            }
+            Kind::Finished(finished) => {
+                self.session.set_transaction_status(finished.transaction_status());
+                self.session.pins.clone_from(&finished.pins);
+                running.finished = Some(finished);
+            }
+            Kind::CopyOutStarted(_) | Kind::Heartbeat(_) => {}
+        }
+        Ok(())
+    }
+
+    async fn completed(
+        &mut self,
+        completed: &StatementCompleted,
+        running: &mut Running<'_>,
+        out: &mut Sink,
+        notes: &mut Notes,
+    ) -> Result<(), ClientError> {
+        let had_rows = running.in_result;
+        self.end_result(running, false, out).await?;
+        if completed.truncated {
+            notes.line("note: rows were left out; see --max-rows and the setting query.row_limit");
+        }
+        if !had_rows && !self.quiet && !completed.command_tag.is_empty() {
+            notes.line(&completed.command_tag);
+        }
+        Ok(())
+    }
+
+    async fn end_result(
+        &mut self,
+        running: &mut Running<'_>,
+        cut: bool,
+        out: &mut Sink,
+    ) -> Result<(), ClientError> {
+        if std::mem::take(&mut running.in_result) {
+            self.results.end(cut, out).await?;
+        }
+        Ok(())
+    }
+
+    /// What is known of an execution whose events broke off. The statement is not sent again.
+    async fn broken_off(&mut self, context: &mut Context, status: Status, name: &str) -> ClientError {
+        self.failed = true;
+        if status.code() != Code::Unavailable && status.code() != Code::Unknown {
+            return status.into();
+        }
+        let client = self.connection.queries();
+        let request = GetExecutionRequest {
+            name: name.to_owned(),
+        };
+        let call = Call::repeatable(CANCEL_DEADLINE);
+        let found = self
+            .connection
+            .call(call, async || client.clone().get_execution(request.clone()).await)
+            .await;
+        let how = match found.ok().and_then(|answer| answer.execution) {
+            Some(execution) if execution.running => "it still runs".to_owned(),
+            Some(execution) => {
+                let word = execution
+                    .outcome()
+                    .as_str_name()
+                    .trim_start_matches("EXECUTION_OUTCOME_");
+                format!("it ended: {}", word.to_ascii_lowercase())
+            }
+            None => "whether it took effect is unknown".to_owned(),
+        };
+        context
+            .notes
+            .line(&format!("note: the answer of the statement broke off; {how}"));
+        status.into()
+    }
+
+    /// Reports an SQL error that came outside an execution's events.
+    pub(super) fn sql_error(
+        &mut self,
+        context: &mut Context,
+        error: &SqlError,
+        sql: &str,
+        lines_before: usize,
+    ) {
+        self.failed = true;
+        context
+            .notes
+            .text(&message_text::sql_error(error, sql, lines_before));
+    }
+
+    /// The transaction's status as it was told last.
+    pub(super) fn transaction(&self) -> TransactionStatus {
+        self.session.transaction_status()
+    }
+}
+
+async fn start(
+    connection: &Connection,
+    session: &Session,
+    script: Script,
+) -> Result<Streaming<EncodedEvents>, Status> {
+    let request = ExecuteRequest {
+        session: session.name.clone(),
+        script: Some(script),
+        ..ExecuteRequest::default()
+    };
+    let client = connection.queries();
+    connection
+        .call(Call::once(SILENCE), async || {
+            client.clone().execute(request.clone()).await
+        })
+        .await
+}
+
+/// Asks for an execution to be cancelled. Says so where that does not work.
+async fn cancel(connection: &Connection, execution: &str) -> Option<String> {
+    let client = connection.queries();
+    let request = CancelExecutionRequest {
+        name: execution.to_owned(),
+    };
+    let call = Call::repeatable(CANCEL_DEADLINE);
+    let outcome = connection
+        .call(call, async || {
+            client.clone().cancel_execution(request.clone()).await
+        })
+        .await;
+    match outcome {
+        // It has ended by itself: its events say how.
+        Err(status) if status.code() != Code::FailedPrecondition => Some(format!(
+            "cannot cancel: {}; press Ctrl-C again to give up",
+            status.message()
+        )),
+        _ => None,
+    }
+}

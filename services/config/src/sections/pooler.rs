@@ -1,0 +1,72 @@
+//! `[pooler]`: the process that owns every connection to targets.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::problem::Problem;
+use crate::values;
+
+/// Keys of `[pooler]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pooler {
+    /// Address and port its internal gRPC listens on. Default `127.0.0.1:7710`.
+    pub listen: SocketAddr,
+    /// Where API instances and workers reach it, as `host:port`. Default: `listen`, which then may not be an
+    /// unspecified address such as `0.0.0.0`.
+    pub advertise: Option<String>,
+    /// How long executions may take to finish once the process was asked to stop. At most 1 h. Default 30 s.
+    #[serde(deserialize_with = "values::duration")]
+    pub drain_timeout: Duration,
+}
+
+impl Default for Pooler {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7710)),
+            advertise: None,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Pooler {
+    /// Where others reach it.
+    #[must_use]
+    pub fn advertised(&self) -> String {
+        self.advertise.clone().unwrap_or_else(|| self.listen.to_string())
+    }
+
+    pub(crate) fn validate(&self) -> Vec<Problem> {
+        const ADVERTISE: &str = "pooler.advertise";
+        let mut problems = Vec::new();
+        match &self.advertise {
+            None if self.listen.ip().is_unspecified() => {
+                let what = format!(
+                    "pooler.listen is {}: say where other processes reach it",
+                    self.listen
+                );
+                problems.push(Problem::missing(ADVERTISE, &what));
+            }
+            Some(address) if !is_host_and_port(address) => {
+                problems.push(Problem::invalid(
+                    ADVERTISE,
+                    "must be host:port, such as pooler-1.example.com:7710",
+                ));
+            }
+            _ => {}
+        }
+        if self.drain_timeout > Duration::from_secs(60 * 60) {
+            problems.push(Problem::invalid("pooler.drain_timeout", "must be at most 1h"));
+        }
+        problems
+    }
+}
+
+fn is_host_and_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| {
+        url::Host::parse(host).is_ok() && port.parse::<u16>().is_ok_and(|port| port != 0)
+    })
+}

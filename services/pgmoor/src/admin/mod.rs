@@ -1,0 +1,33 @@
+//! `pgmoor admin`: what an operator does once, before the first start. No secret is ever taken from the
+//! command line.
+
+pub(crate) mod create_sealing_key;
+pub(crate) mod create_user;
+pub(crate) mod issue_certificate;
+
+use clap::Subcommand;
+use config::Config;
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Issue the certificate of a role, and make the certificate authority where there is none
+    IssueCertificate(issue_certificate::Arguments),
+    /// Make a key pair for credentials: the opening key for poolers and workers, the public key for the
+    /// config database
+    CreateSealingKey(create_sealing_key::Arguments),
+    /// Make a user
+    CreateUser(create_user::Arguments),
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Why it failed.
+pub(crate) async fn run(command: Command, config: &Config) -> anyhow::Result<()> {
+    match command {
+        Command::IssueCertificate(arguments) => issue_certificate::run(&arguments),
+        Command::CreateSealingKey(arguments) => create_sealing_key::run(&arguments, config).await,
+        Command::CreateUser(arguments) => create_user::run(&arguments, config).await,
+    }
+}

@@ -1,0 +1,265 @@
+//! `pgmoor up`: every role in one process, for a laptop or a small team, with nothing to configure.
+//!
+//! It makes and runs a private PostgreSQL cluster for its own state, unless a config database is configured. The roles are the
+//! same as in processes of their own; only the seam between API, worker and pooler is a call instead of a network.
+
+mod binaries;
+mod cluster;
+mod config_database;
+mod data_directory;
+mod first_user;
+mod os_user;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use config::{Config, Environment, Problem};
+use domain::egress::EgressPolicy;
+use domain::random::{Random, SystemRandom};
+use pooler::PoolerOptions;
+use sealing::{Opener, OpeningKey};
+use secrecy::ExposeSecret;
+use sessions::Sessions;
+use sessions::directory::Directory;
+use telemetry::Telemetry;
+use tokio::time::Instant;
+
+use self::config_database::Stores;
+use self::data_directory::DataDirectory;
+use crate::lifecycle::{Left, Lifecycle};
+use crate::private_file::{self, Existing, PRIVATE};
+use crate::roles;
+
+/// How long the last answers may take once every session has ended.
+const LAST_ANSWERS: Duration = Duration::from_secs(20);
+
+/// Arguments of `up`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Where everything is kept [default: $XDG_DATA_HOME/pgmoor, ~/.local/share/pgmoor, as root /var/lib/pgmoor]
+    #[arg(
+        long,
+        env = "PGMOOR_DATA_DIR",
+        hide_env_values = true,
+        value_name = "DIRECTORY"
+    )]
+    data_dir: Option<PathBuf>,
+    /// Address and port of the API [default: 127.0.0.1:7700]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// A host, *.domain or network where PostgreSQL servers may be, with or without :port; may be given several times. A
+    /// server on this machine needs its port: --allow 127.0.0.1:5432
+    #[arg(long, value_name = "WHERE")]
+    allow: Vec<String>,
+    #[command(flatten)]
+    first_user: first_user::FirstUserArguments,
+}
+
+/// Serves until the process is asked to stop.
+///
+/// # Errors
+/// When something it needs is missing or taken, when one of its tasks dies, or when work had to be cut off.
+pub(crate) async fn run(
+    arguments: Arguments,
+    mut config: Config,
+    environment: &Environment,
+    telemetry: &mut Option<Telemetry>,
+) -> anyhow::Result<()> {
+    if let Some(listen) = arguments.listen {
+        config.api.listen = listen;
+    }
+    allow(&mut config, &arguments.allow)?;
+    let root = arguments
+        .data_dir
+        .map_or_else(|| default_data_dir(environment), Ok)?;
+    *telemetry = Some(roles::start_telemetry(&config, "pgmoor-up")?);
+    let lifecycle = Lifecycle::new("pgmoor up")?;
+    // What can be refused at once comes before what takes time.
+    let listener = roles::listener::bind("api.listen", config.api.listen).await?;
+    let address = roles::listener::address(&listener)?;
+    let directory = DataDirectory::open(&root)?;
+    let random: Arc<dyn Random> = Arc::new(SystemRandom);
+    if config.storage.directory.is_none() {
+        config.storage.directory = Some(directory.make("storage")?);
+    }
+    let objects = || roles::storage::open(&config.storage, &random);
+
+    let (cluster, stores) = config_database::open(&config, &directory, environment, &random).await?;
+    let opening_key = opening_key(&directory, &random)?;
+    let sealing_key = opening_key.sealing_key();
+    stores
+        .pooler
+        .sealing_keys()
+        .publish(sealing_key.id().as_str(), &sealing_key.to_bytes())
+        .await?;
+    let opener = Opener::new([opening_key]);
+    let first = first_user::ensure(arguments.first_user, &stores.api, &random).await?;
+    let egress = roles::egress_policy(&config.egress, &stores.api).await?;
+
+    let options = PoolerOptions::new("in-process".to_owned(), egress.clone());
+    let pooler = roles::pooler::start(&lifecycle, stores.pooler.clone(), opener.clone(), options).await?;
+    let sessions: Arc<dyn Sessions> = Arc::new(pooler.clone());
+    let seams = roles::api::Seams {
+        store: stores.api.clone(),
+        sessions: sessions.clone(),
+        poolers: Directory::default(),
+        egress: egress.clone(),
+        objects: objects()?,
+    };
+    let health = roles::api::start(&config, &lifecycle, listener, seams).await?;
+    start_worker(
+        &config,
+        &lifecycle,
+        environment,
+        &directory,
+        Parts {
+            stores: &stores,
+            sessions,
+            opener,
+            egress,
+            objects: objects()?,
+        },
+    )
+    .await?;
+
+    announce(address, &root, first.as_ref())?;
+    tracing::info!(%address, data_directory = %root.display(), "pgmoor up serves");
+    let drain_timeout = config.pooler.drain_timeout;
+    let leave = async {
+        health.set_draining().await;
+        let deadline = Instant::now() + drain_timeout;
+        pooler.drain(deadline).await;
+        if Instant::now() < deadline {
+            Left::Finished
+        } else {
+            Left::CutOff
+        }
+    };
+    let ended = lifecycle.until_stopped(LAST_ANSWERS, leave).await;
+    stores.close().await;
+    let stopped = match cluster {
+        Some(cluster) => cluster.stop().await.context("the private PostgreSQL"),
+        None => Ok(()),
+    };
+    ended.and(stopped)
+}
+
+struct Parts<'a> {
+    stores: &'a Stores,
+    sessions: Arc<dyn Sessions>,
+    opener: Opener,
+    egress: EgressPolicy,
+    objects: roles::storage::Objects,
+}
+
+async fn start_worker(
+    config: &Config,
+    lifecycle: &Lifecycle,
+    environment: &Environment,
+    directory: &DataDirectory,
+    parts: Parts<'_>,
+) -> anyhow::Result<()> {
+    let seams = roles::worker::Seams {
+        store: parts.stores.worker.clone(),
+        sessions: parts.sessions,
+        opener: parts.opener,
+        egress: parts.egress,
+        objects: parts.objects,
+        scratch_directory: directory.make("scratch")?,
+        path: environment.get("PATH").map(ToOwned::to_owned),
+    };
+    roles::worker::start(config, lifecycle, seams).await
+}
+
+/// `--allow` counts like `egress.allow`; an address on loopback opens its port as well, since whoever starts `up` is the
+/// administrator of this machine.
+fn allow(config: &mut Config, places: &[String]) -> anyhow::Result<()> {
+    config.egress.allow.extend_from_slice(places);
+    roles::egress_rules(&config.egress)?;
+    for place in places {
+        let Ok(address) = place.replace("localhost:", "127.0.0.1:").parse::<SocketAddr>() else {
+            continue;
+        };
+        if address.ip().is_loopback() {
+            config.egress.loopback_ports.push(address.port());
+        }
+    }
+    Ok(())
+}
+
+fn default_data_dir(environment: &Environment) -> anyhow::Result<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/pgmoor"));
+    }
+    let set = |name| {
+        environment
+            .get(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let data_home = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
+    let missing = || {
+        Problem::missing(
+            "--data-dir",
+            "name a directory: neither XDG_DATA_HOME nor HOME is set",
+        )
+    };
+    Ok(data_home.ok_or_else(missing)?.join("pgmoor"))
+}
+
+/// The key that opens credentials; made on the first start.
+fn opening_key(directory: &DataDirectory, random: &Arc<dyn Random>) -> anyhow::Result<OpeningKey> {
+    let path = directory.path("secrets/opening-key");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            OpeningKey::from_text(&text.into()).with_context(|| format!("{} cannot be used", path.display()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = OpeningKey::generate(random.as_ref());
+            private_file::write(
+                &path,
+                key.to_text().expose_secret().as_bytes(),
+                PRIVATE,
+                Existing::Keep,
+            )?;
+            Ok(key)
+        }
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    }
+}
+
+/// Tells whoever started it how to go on. The one time a password is printed.
+fn announce(
+    address: SocketAddr,
+    root: &std::path::Path,
+    first: Option<&first_user::FirstUser>,
+) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "pgmoor serves on http://{address} (data in {})",
+        root.display()
+    )?;
+    if let Some(first) = first {
+        writeln!(out, "  administrator: {}", first.username)?;
+        if let Some(password) = &first.generated_password {
+            writeln!(
+                out,
+                "  password:      {}   (shown this once)",
+                password.expose_secret()
+            )?;
+        }
+        writeln!(
+            out,
+            "  log in:        pgmoor --server-url http://{address} login --user {}",
+            first.username
+        )?;
+    }
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! What can go wrong with a call, by cause. Which status a client sees is decided in [`crate::status`].
+
+use std::fmt;
+use std::time::Duration;
+
+use auth::AuthError;
+use domain::egress::EgressDenied;
+use domain::session::PoolerId;
+use rpc::query::v1::TransactionStatus;
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::slots::SlotRefused;
+
+/// Why a session is no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LossCause {
+    /// It was not used for too long.
+    IdleTimeout,
+    /// It was left idle in a transaction for too long.
+    IdleInTransactionTimeout,
+    /// PostgreSQL ended the connection, or the connection broke.
+    BackendTerminated,
+    /// Its owner closed it.
+    Closed,
+    /// An administrator ended it.
+    Killed,
+    /// The pooler was shut down.
+    Drained,
+    /// A cancel request may still have been under way, which nothing else could be risked with.
+    CancelUnsettled,
+}
+
+impl LossCause {
+    /// The cause as it stands in the metadata of `SESSION_STATE_LOST`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IdleTimeout => "idle_timeout",
+            Self::IdleInTransactionTimeout => "idle_in_transaction_timeout",
+            Self::BackendTerminated => "backend_terminated",
+            Self::Closed => "closed",
+            Self::Killed => "killed",
+            Self::Drained => "drained",
+            Self::CancelUnsettled => "cancel_unsettled",
+        }
+    }
+}
+
+impl fmt::Display for LossCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug, Error)]
+pub enum PoolerError {
+    /// A field of the request is wrong.
+    #[error("{field}: {description}")]
+    InvalidField {
+        /// Its path in the request.
+        field: &'static str,
+        /// What is wrong with it.
+        description: String,
+    },
+    /// There is no such resource, or the caller may not know of it.
+    #[error("{resource} was not found")]
+    NotFound {
+        /// The name asked for.
+        resource: String,
+    },
+    /// The session ended with everything it held.
+    #[error("the session is gone: {cause}")]
+    StateLost {
+        /// Why.
+        cause: LossCause,
+    },
+    /// The session runs another execution.
+    #[error("the session runs another execution")]
+    SessionBusy,
+    /// The session was recovered, and the caller does not know it yet.
+    #[error("the session was recovered and is at incarnation {current}")]
+    SessionRecovered {
+        /// The session's incarnation.
+        current: i64,
+    },
+    /// The execution has ended.
+    #[error("the execution has ended")]
+    ExecutionFinished,
+    /// The session's transaction does not allow this.
+    #[error("the transaction is {}, which does not allow this", transaction_name(*status))]
+    TransactionState {
+        /// How it stands.
+        status: TransactionStatus,
+    },
+    /// No connection within the budget.
+    #[error(transparent)]
+    Slot(#[from] SlotRefused),
+    /// Connecting to this address is not allowed.
+    #[error(transparent)]
+    Egress(#[from] EgressDenied),
+    /// No connection to the target.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The registration has no password for its destination.
+    #[error("no password is stored for this destination")]
+    CredentialMissing,
+    /// Another pooler owns the instance.
+    #[error("the instance is owned by pooler {owner}")]
+    Moved {
+        /// Which.
+        owner: PoolerId,
+    },
+    /// This pooler is shutting down.
+    #[error("this pooler is shutting down")]
+    ShuttingDown,
+    /// The config database cannot be asked.
+    #[error("the config database cannot be reached")]
+    ConfigDatabase,
+    /// The call's token is not accepted.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// What was asked for does not exist yet.
+    #[error("{field} is not supported yet")]
+    NotSupported {
+        /// The field that asks for it.
+        field: &'static str,
+    },
+    /// A fault of ours; the log has the rest.
+    #[error("internal error {error_id}")]
+    Internal {
+        /// Under which the log has it.
+        error_id: Uuid,
+    },
+}
+
+/// Why there is no connection to the target.
+#[derive(Debug, Error)]
+pub enum TargetError {
+    /// Nobody answers, or the name does not resolve.
+    #[error("the server cannot be reached: {reason}")]
+    Unreachable {
+        /// What was tried.
+        reason: String,
+    },
+    /// The server refuses user or password.
+    #[error("the server refused the user or the password")]
+    Authentication {
+        /// What the server said, or which method was asked for.
+        reason: String,
+    },
+    /// The server has too many clients.
+    #[error("the server has too many clients")]
+    TooManyClients {
+        /// When it may be worth another try.
+        retry_after: Duration,
+    },
+    /// The server refuses for another reason.
+    #[error("the server refused the connection: {message}")]
+    Refused {
+        /// The SQLSTATE.
+        sqlstate: String,
+        /// The server's message.
+        message: String,
+    },
+    /// TLS failed or is not offered.
+    #[error("TLS failed: {reason}")]
+    Tls {
+        /// How.
+        reason: String,
+    },
+    /// It is a pooler, which cannot keep a session.
+    #[error("the address is a connection pooler")]
+    IsPooler,
+}
+
+/// How a transaction stands, in words.
+#[must_use]
+pub fn transaction_name(status: TransactionStatus) -> &'static str {
+    match status {
+        TransactionStatus::Idle => "idle",
+        TransactionStatus::InTransaction => "open",
+        TransactionStatus::Failed => "failed",
+        TransactionStatus::Unspecified => "unknown",
+    }
+}

@@ -1,0 +1,130 @@
+//! What an instance says about itself on a fresh connection, before its user's first statement.
+//!
+//! Every name is qualified: a database may have functions and operators of its own that look like the system's.
+
+use pgconn::{Connection, Event};
+use time::OffsetDateTime;
+
+use crate::error::TargetError;
+
+const INSTANCE: &str = "SELECT pg_catalog.pg_backend_pid(), \
+    pg_catalog.current_setting('server_version'), \
+    pg_catalog.pg_is_in_recovery(), \
+    pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())::pg_catalog.numeric(20,6), \
+    pg_catalog.current_setting('max_connections'), \
+    pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')";
+const SYSTEM_IDENTIFIER: &str = "SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c";
+const ROLE: &str = "SELECT r.rolname, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolreplication, \
+    r.rolbypassrls, r.rolconnlimit, pg_catalog.pg_has_role(r.oid, 'pg_monitor', 'MEMBER') \
+    FROM pg_catalog.pg_roles AS r WHERE r.rolname OPERATOR(pg_catalog.=) CURRENT_USER";
+
+/// What an instance says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct InstanceFacts {
+    /// The version as the server states it.
+    pub(crate) server_version: String,
+    /// True for a standby.
+    pub(crate) in_recovery: bool,
+    /// The cluster's identity, where the role may read it.
+    pub(crate) system_identifier: Option<String>,
+    /// When its postmaster started.
+    pub(crate) postmaster_start_time: OffsetDateTime,
+    /// Its own limit of connections.
+    pub(crate) max_connections: i32,
+    /// The backend is not the one the connection was promised.
+    pub(crate) is_pooler: bool,
+}
+
+/// What the role of a connection may do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct RoleFacts {
+    pub(crate) name: String,
+    pub(crate) superuser: bool,
+    pub(crate) create_database: bool,
+    pub(crate) create_role: bool,
+    pub(crate) replication: bool,
+    pub(crate) bypass_row_security: bool,
+    pub(crate) connection_limit: i32,
+    pub(crate) monitor: bool,
+}
+
+/// Asks the instance.
+pub(crate) async fn instance(connection: &mut Connection) -> Result<InstanceFacts, TargetError> {
+    let row = one_row(connection, INSTANCE).await?;
+    let start: f64 = text(&row, 3).parse().unwrap_or_default();
+    let start = OffsetDateTime::UNIX_EPOCH + time::Duration::microseconds((start * 1e6).round() as i64);
+    let system_identifier = if truth(&row, 5) {
+        Some(text(&one_row(connection, SYSTEM_IDENTIFIER).await?, 0).to_owned())
+    } else {
+        None
+    };
+    Ok(InstanceFacts {
+        is_pooler: connection
+            .process_id()
+            .is_none_or(|pid| text(&row, 0) != pid.to_string()),
+        server_version: text(&row, 1).to_owned(),
+        in_recovery: truth(&row, 2),
+        system_identifier,
+        postmaster_start_time: start,
+        max_connections: text(&row, 4).parse().unwrap_or_default(),
+    })
+}
+
+/// Asks about the role that is logged in.
+pub(crate) async fn role(connection: &mut Connection) -> Result<RoleFacts, TargetError> {
+    let row = one_row(connection, ROLE).await?;
+    Ok(RoleFacts {
+        name: text(&row, 0).to_owned(),
+        superuser: truth(&row, 1),
+        create_database: truth(&row, 2),
+        create_role: truth(&row, 3),
+        replication: truth(&row, 4),
+        bypass_row_security: truth(&row, 5),
+        connection_limit: text(&row, 6).parse().unwrap_or(-1),
+        monitor: truth(&row, 7),
+    })
+}
+
+fn text(row: &[String], column: usize) -> &str {
+    row.get(column).map_or("", String::as_str)
+}
+
+fn truth(row: &[String], column: usize) -> bool {
+    text(row, column) == "t"
+}
+
+/// Runs a query of ours and returns its only row, as text.
+async fn one_row(connection: &mut Connection, sql: &str) -> Result<Vec<String>, TargetError> {
+    let lost = |error: &dyn std::fmt::Display| TargetError::Unreachable {
+        reason: error.to_string(),
+    };
+    connection.query(sql).map_err(|error| lost(&error))?;
+    let mut row = None;
+    let mut refusal = None;
+    loop {
+        match connection.next().await.map_err(|error| lost(&error))? {
+            Event::DataRow(body) => {
+                let values: Result<Vec<String>, _> = body
+                    .values()
+                    .map(|value| {
+                        value.map(|bytes| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned())
+                    })
+                    .collect();
+                row = Some(values.map_err(|error| lost(&error))?);
+            }
+            Event::Error(error) => {
+                refusal = Some(TargetError::Refused {
+                    sqlstate: error.sqlstate.to_string(),
+                    message: error.message.to_string(),
+                });
+            }
+            Event::ReadyForQuery(_) => break,
+            _ => {}
+        }
+    }
+    match (row, refusal) {
+        (_, Some(refusal)) => Err(refusal),
+        (Some(row), None) => Ok(row),
+        (None, None) => Err(lost(&"the server answered a question with nothing")),
+    }
+}

@@ -1,0 +1,214 @@
+//! The instances this pooler has to do with: the slots of each, what is known of it, and whether it is ours.
+//!
+//! Ownership: an instance is claimed in the config database before the first connection and renewed by heartbeats. What
+//! counts is our own clock, from the moment a claim was *sent*: by it the lease ends here before it ends there. Once it
+//! has lapsed, nothing is opened until it is renewed; what is open stays open.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::id::{IncarnationId, InstanceId};
+use domain::session::PoolerId;
+use parking_lot::{Mutex, RwLock};
+use store::instance_owners::{Claim, ClaimError, Claimant, Ownership};
+use store::instances::Facts;
+use store::{Store, StoreError};
+use tokio::time::Instant;
+
+use crate::error::PoolerError;
+use crate::ledger::Budget;
+use crate::slots::Slots;
+use crate::status::store_error;
+
+/// Who this pooler is.
+#[derive(Debug, Clone)]
+pub(crate) struct SelfId {
+    pub(crate) pooler: PoolerId,
+    pub(crate) incarnation: IncarnationId,
+    pub(crate) lease: Duration,
+}
+
+/// One instance.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) id: InstanceId,
+    pub(crate) slots: Slots,
+    held: Mutex<Option<Held>>,
+    known: Mutex<Option<Facts>>,
+    /// Claims of one instance go one after the other.
+    claiming: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    term: u64,
+    until: Instant,
+}
+
+impl Instance {
+    fn new(id: InstanceId) -> Self {
+        Self {
+            id,
+            slots: Slots::new(Budget::DEFAULT),
+            held: Mutex::default(),
+            known: Mutex::default(),
+            claiming: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.held.lock().is_some_and(|held| Instant::now() < held.until)
+    }
+
+    /// True where these facts are not yet in the config database.
+    pub(crate) fn is_news(&self, facts: &Facts) -> bool {
+        self.known.lock().as_ref() != Some(facts)
+    }
+
+    pub(crate) fn note(&self, facts: Facts) {
+        *self.known.lock() = Some(facts);
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Instances {
+    store: Store,
+    me: SelfId,
+    by_id: RwLock<HashMap<InstanceId, Arc<Instance>>>,
+}
+
+impl Instances {
+    pub(crate) fn new(store: Store, me: SelfId) -> Self {
+        Self {
+            store,
+            me,
+            by_id: RwLock::default(),
+        }
+    }
+
+    /// The instance, once it is ours, with its budget as it stands in the config database.
+    pub(crate) async fn own(&self, id: InstanceId) -> Result<Arc<Instance>, PoolerError> {
+        let row = self.store.instances().get(id).await.map_err(store_error)?;
+        let row = row.ok_or_else(|| PoolerError::NotFound {
+            resource: format!("instances/{id}"),
+        })?;
+        let instance = self.get_or_add(id);
+        if !instance.is_ours() {
+            let _claiming = instance.claiming.lock().await;
+            if !instance.is_ours() {
+                self.claim(&instance).await?;
+            }
+        }
+        instance.slots.set_budget(budget(row.budget));
+        Ok(instance)
+    }
+
+    fn get_or_add(&self, id: InstanceId) -> Arc<Instance> {
+        if let Some(instance) = self.by_id.read().get(&id) {
+            return Arc::clone(instance);
+        }
+        Arc::clone(
+            self.by_id
+                .write()
+                .entry(id)
+                .or_insert_with(|| Arc::new(Instance::new(id))),
+        )
+    }
+
+    async fn claim(&self, instance: &Instance) -> Result<(), PoolerError> {
+        let sent = Instant::now();
+        let claimant = Claimant {
+            pooler_id: self.me.pooler,
+            incarnation: self.me.incarnation,
+            lease: self.me.lease,
+        };
+        match self.store.instance_owners().claim(instance.id, claimant).await {
+            Ok(Claim::Owned {
+                ownership,
+                predecessor,
+            }) => {
+                if let Some(predecessor) = predecessor {
+                    tracing::warn!(instance.id = %instance.id, predecessor.pooler = %predecessor.pooler_id,
+                        "took over an instance whose owner did not give it back");
+                }
+                *instance.held.lock() = Some(self.held(&ownership, sent));
+                Ok(())
+            }
+            Ok(Claim::Held(ownership)) => Err(PoolerError::Moved {
+                owner: ownership.pooler_id,
+            }),
+            Ok(Claim::Withheld { .. }) => Err(PoolerError::ConfigDatabase),
+            Err(ClaimError::InstanceNotFound) => Err(PoolerError::NotFound {
+                resource: format!("instances/{}", instance.id),
+            }),
+            Err(ClaimError::Store(error)) => Err(store_error(error)),
+        }
+    }
+
+    fn held(&self, ownership: &Ownership, sent: Instant) -> Held {
+        Held {
+            term: ownership.term,
+            until: sent + self.me.lease,
+        }
+    }
+
+    /// Renews what is ours and takes over changed budgets.
+    pub(crate) async fn renew(&self) -> Result<(), StoreError> {
+        let sent = Instant::now();
+        let ours = self
+            .store
+            .instance_owners()
+            .renew_all(self.me.incarnation, self.me.lease)
+            .await?;
+        let ours: HashMap<_, _> = ours
+            .into_iter()
+            .map(|ownership| (ownership.instance_id, ownership))
+            .collect();
+        for instance in self.all() {
+            let mut held = instance.held.lock();
+            match (ours.get(&instance.id), *held) {
+                (Some(ownership), _) => *held = Some(self.held(ownership, sent)),
+                // A claim that was made meanwhile is not in the answer, and was not superseded either.
+                (None, Some(old)) if old.until <= sent + self.me.lease => *held = None,
+                (None, _) => {}
+            }
+        }
+        for instance in self.all() {
+            if let Some(row) = self.store.instances().get(instance.id).await? {
+                instance.slots.set_budget(budget(row.budget));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back what has no connection any more. Called when everything is closed.
+    pub(crate) async fn release(&self) {
+        for instance in self.all() {
+            let held = instance.held.lock().take();
+            let Some(held) = held.filter(|_| instance.slots.usage().total() == 0) else {
+                continue;
+            };
+            let released = self
+                .store
+                .instance_owners()
+                .release(instance.id, self.me.incarnation, held.term)
+                .await;
+            if let Err(error) = released {
+                tracing::warn!(instance.id = %instance.id, %error, "an instance could not be given back");
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Instance>> {
+        self.by_id.read().values().cloned().collect()
+    }
+}
+
+fn budget(stored: store::instances::Budget) -> Budget {
+    Budget {
+        connections: stored.max_connections.into(),
+        reserved: stored.reserved_connections.into(),
+    }
+}

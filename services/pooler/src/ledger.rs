@@ -1,0 +1,383 @@
+//! Who may have how many of one instance's connections, and who waits for one.
+//!
+//! A state machine without IO: every transition returns what it changed. Invariants: never more than the budget is
+//! given out by a claim; a claim that waits is given its connections as soon as everybody before it was; nothing that
+//! was given is lost before it is released.
+//!
+//! Claims of one user are served in the order they came; between users one connection is given in turn (deficit round
+//! robin: M. Shreedhar, G. Varghese, SIGCOMM 1995), so that a user with a hundred claims delays nobody else by more
+//! than one. A claim for several connections, all or none, holds back those after it until they are free.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use domain::id::UserId;
+
+/// What connections are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// A script on a connection of its own.
+    Interactive,
+    /// A session that keeps its connection.
+    Pinned,
+    /// Programs of a worker.
+    Worker,
+    /// Our own questions to the instance.
+    Monitoring,
+}
+
+impl Class {
+    /// True for classes that may also take what is reserved.
+    fn may_take_reserve(self) -> bool {
+        matches!(self, Self::Worker | Self::Monitoring)
+    }
+}
+
+/// How many connections an instance may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Connections in all.
+    pub connections: u32,
+    /// Of these, how many interactive and pinned claims leave to the other classes.
+    pub reserved: u32,
+}
+
+impl Budget {
+    /// 15 and a reserve of 5.
+    pub const DEFAULT: Self = Self {
+        connections: 20,
+        reserved: 5,
+    };
+
+    fn limit(&self, class: Class) -> u32 {
+        if class.may_take_reserve() {
+            self.connections
+        } else {
+            self.connections.saturating_sub(self.reserved)
+        }
+    }
+}
+
+/// Names a claim from the moment it is made until it is released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+/// A wish for connections, all or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// For whom.
+    pub user: UserId,
+    /// What for.
+    pub class: Class,
+    /// How many, at least one.
+    pub count: u32,
+    /// What holds them, for example a session's name. Shown to the same user only.
+    pub holder: String,
+}
+
+/// How many connections are given out, by class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// For scripts.
+    pub interactive: u32,
+    /// For sessions.
+    pub pinned: u32,
+    /// For workers.
+    pub worker: u32,
+    /// For ourselves.
+    pub monitoring: u32,
+}
+
+impl Usage {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u32 {
+        self.interactive + self.pinned + self.worker + self.monitoring
+    }
+
+    fn without_reserve(&self) -> u32 {
+        self.interactive + self.pinned
+    }
+
+    fn of(&mut self, class: Class) -> &mut u32 {
+        match class {
+            Class::Interactive => &mut self.interactive,
+            Class::Pinned => &mut self.pinned,
+            Class::Worker => &mut self.worker,
+            Class::Monitoring => &mut self.monitoring,
+        }
+    }
+}
+
+/// Why a claim is turned away at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// More than the budget will ever hold for this class.
+    TooMany {
+        /// The most there can be.
+        limit: u32,
+    },
+    /// So many claims wait already.
+    QueueFull {
+        /// How many wait.
+        waiting: usize,
+    },
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claimed {
+    /// It has its connections.
+    Granted(Ticket),
+    /// It waits.
+    Waiting(Ticket),
+    /// It was turned away.
+    Refused(Refused),
+}
+
+/// What a transition changed for claims that waited.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// These have their connections now.
+    pub granted: Vec<Ticket>,
+    /// These were turned away: the budget became too small for them.
+    pub refused: Vec<Ticket>,
+}
+
+/// Claims of one user wait in one queue for each kind of limit.
+type QueueKey = (UserId, bool);
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Ticket>,
+    /// Connections this queue may still take in its turn.
+    deficit: u32,
+    /// Its turn has begun.
+    in_turn: bool,
+}
+
+/// The ledger of one instance.
+#[derive(Debug)]
+pub struct Ledger {
+    budget: Budget,
+    most_waiting: usize,
+    next: u64,
+    usage: Usage,
+    held: BTreeMap<Ticket, Claim>,
+    waiting: HashMap<Ticket, Claim>,
+    queues: HashMap<QueueKey, Queue>,
+    /// Whose turn it is, then who follows. Holds the keys of `queues`.
+    turns: VecDeque<QueueKey>,
+}
+
+impl Ledger {
+    /// A ledger with nothing given out. At most `most_waiting` claims wait at a time.
+    #[must_use]
+    pub fn new(budget: Budget, most_waiting: usize) -> Self {
+        Self {
+            budget,
+            most_waiting,
+            next: 0,
+            usage: Usage::default(),
+            held: BTreeMap::new(),
+            waiting: HashMap::new(),
+            queues: HashMap::new(),
+            turns: VecDeque::new(),
+        }
+    }
+
+    /// Asks for connections.
+    pub fn claim(&mut self, claim: Claim) -> Claimed {
+        let limit = self.budget.limit(claim.class);
+        if claim.count > limit || claim.count == 0 {
+            return Claimed::Refused(Refused::TooMany { limit });
+        }
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        let key = (claim.user, claim.class.may_take_reserve());
+        self.waiting.insert(ticket, claim);
+        let queue = self.queues.entry(key).or_default();
+        if queue.waiting.is_empty() {
+            self.turns.push_back(key);
+        }
+        queue.waiting.push_back(ticket);
+        // A new claim cannot let anybody else pass: what is granted here is the claim itself or nothing.
+        self.dispatch();
+        if self.holds(ticket) {
+            return Claimed::Granted(ticket);
+        }
+        if self.waiting.len() > self.most_waiting {
+            self.remove_waiting(ticket);
+            return Claimed::Refused(Refused::QueueFull {
+                waiting: self.waiting.len(),
+            });
+        }
+        Claimed::Waiting(ticket)
+    }
+
+    /// Gives back what a claim holds, or ends its wait. A ticket that is neither changes nothing.
+    pub fn release(&mut self, ticket: Ticket) -> Changes {
+        if let Some(claim) = self.held.remove(&ticket) {
+            *self.usage.of(claim.class) -= claim.count;
+        } else if self.waiting.contains_key(&ticket) {
+            self.remove_waiting(ticket);
+        } else {
+            return Changes::default();
+        }
+        Changes {
+            granted: self.dispatch(),
+            refused: Vec::new(),
+        }
+    }
+
+    /// Changes the budget. What is given out above it stays with its holders until they release it.
+    pub fn set_budget(&mut self, budget: Budget) -> Changes {
+        self.budget = budget;
+        let mut refused: Vec<Ticket> = self
+            .waiting
+            .iter()
+            .filter(|(_, claim)| claim.count > budget.limit(claim.class))
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        refused.sort_unstable();
+        for ticket in &refused {
+            self.remove_waiting(*ticket);
+        }
+        Changes {
+            granted: self.dispatch(),
+            refused,
+        }
+    }
+
+    /// The budget.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        self.budget
+    }
+
+    /// What is given out.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// How many claims wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// True where the claim has its connections.
+    #[must_use]
+    pub fn holds(&self, ticket: Ticket) -> bool {
+        self.held.contains_key(&ticket)
+    }
+
+    /// What a user's claims hold, oldest first.
+    pub fn held_by(&self, user: UserId) -> impl Iterator<Item = &Claim> {
+        self.held.values().filter(move |claim| claim.user == user)
+    }
+
+    /// How many claims come before a waiting one, counting a claim for several connections as one turn.
+    #[must_use]
+    pub fn position(&self, ticket: Ticket) -> Option<usize> {
+        let claim = self.waiting.get(&ticket)?;
+        let key = (claim.user, claim.class.may_take_reserve());
+        let own = self
+            .queues
+            .get(&key)?
+            .waiting
+            .iter()
+            .position(|waiting| *waiting == ticket)?;
+        let turn = self.turns.iter().position(|turn| *turn == key)?;
+        let others = self
+            .turns
+            .iter()
+            .enumerate()
+            .filter(|(_, other)| **other != key)
+            .map(|(index, other)| {
+                let rounds = own + usize::from(index < turn);
+                self.queues
+                    .get(other)
+                    .map_or(0, |queue| queue.waiting.len().min(rounds))
+            });
+        Some(own + others.sum::<usize>())
+    }
+
+    /// Gives out what is free, in turn.
+    fn dispatch(&mut self) -> Vec<Ticket> {
+        let mut granted = Vec::new();
+        // Once a claim waits for what others than workers may take, those after it wait too; workers go on.
+        let mut only_reserve = false;
+        while let Some(index) = self
+            .turns
+            .iter()
+            .position(|(_, reserve)| *reserve || !only_reserve)
+        {
+            let key = self.turns[index];
+            let Some((ticket, count, class)) = self.head(key) else {
+                self.turns.remove(index);
+                self.queues.remove(&key);
+                continue;
+            };
+            let Some(queue) = self.queues.get_mut(&key) else {
+                continue;
+            };
+            if !queue.in_turn {
+                queue.in_turn = true;
+                queue.deficit += 1;
+            }
+            if queue.deficit < count {
+                queue.in_turn = false;
+                self.turns.remove(index);
+                self.turns.push_back(key);
+                continue;
+            }
+            if self.usage.total() + count > self.budget.connections {
+                break;
+            }
+            if !class.may_take_reserve() && self.usage.without_reserve() + count > self.budget.limit(class) {
+                only_reserve = true;
+                continue;
+            }
+            queue.deficit -= count;
+            queue.waiting.pop_front();
+            queue.in_turn = false;
+            self.turns.remove(index);
+            if queue.waiting.is_empty() {
+                self.queues.remove(&key);
+            } else {
+                self.turns.push_back(key);
+            }
+            if let Some(claim) = self.waiting.remove(&ticket) {
+                *self.usage.of(class) += count;
+                self.held.insert(ticket, claim);
+                granted.push(ticket);
+            }
+        }
+        granted
+    }
+
+    fn head(&self, key: QueueKey) -> Option<(Ticket, u32, Class)> {
+        let ticket = *self.queues.get(&key)?.waiting.front()?;
+        let claim = self.waiting.get(&ticket)?;
+        Some((ticket, claim.count, claim.class))
+    }
+
+    fn remove_waiting(&mut self, ticket: Ticket) {
+        let Some(claim) = self.waiting.remove(&ticket) else {
+            return;
+        };
+        let key = (claim.user, claim.class.may_take_reserve());
+        let Some(queue) = self.queues.get_mut(&key) else {
+            return;
+        };
+        queue.waiting.retain(|waiting| *waiting != ticket);
+        if queue.waiting.is_empty() {
+            self.queues.remove(&key);
+            self.turns.retain(|turn| *turn != key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

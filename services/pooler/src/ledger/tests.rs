@@ -1,0 +1,301 @@
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+
+fn user(number: u8) -> UserId {
+    UserId::from_uuid(Uuid::from_u128(u128::from(number)))
+}
+
+fn claim(number: u8, class: Class, count: u32) -> Claim {
+    Claim {
+        user: user(number),
+        class,
+        count,
+        holder: format!("{number}"),
+    }
+}
+
+fn pinned(number: u8) -> Claim {
+    claim(number, Class::Pinned, 1)
+}
+
+fn ledger(connections: u32, reserved: u32) -> Ledger {
+    Ledger::new(
+        Budget {
+            connections,
+            reserved,
+        },
+        100,
+    )
+}
+
+fn granted(ledger: &mut Ledger, wish: Claim) -> Ticket {
+    match ledger.claim(wish) {
+        Claimed::Granted(ticket) => ticket,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn waiting(ledger: &mut Ledger, wish: Claim) -> Ticket {
+    match ledger.claim(wish) {
+        Claimed::Waiting(ticket) => ticket,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn reserve_is_left_to_workers_and_monitoring() {
+    let mut ledger = Ledger::new(Budget::DEFAULT, 100);
+    for _ in 0..15 {
+        granted(&mut ledger, pinned(1));
+    }
+    waiting(&mut ledger, pinned(1));
+    granted(&mut ledger, claim(2, Class::Worker, 4));
+    granted(&mut ledger, claim(3, Class::Monitoring, 1));
+    waiting(&mut ledger, claim(3, Class::Monitoring, 1));
+    assert_eq!(ledger.usage().total(), 20);
+}
+
+#[test]
+fn users_take_turns_whatever_the_length_of_their_queues() {
+    let mut ledger = ledger(1, 0);
+    let mut holder = granted(&mut ledger, pinned(9));
+    let first: Vec<_> = (0..3).map(|_| waiting(&mut ledger, pinned(1))).collect();
+    let second = waiting(&mut ledger, pinned(2));
+    assert_eq!(ledger.position(second), Some(1));
+    assert_eq!(ledger.position(first[2]), Some(3));
+    let mut order = Vec::new();
+    while order.len() < 4 {
+        let changes = ledger.release(holder);
+        holder = changes.granted[0];
+        order.push(holder);
+    }
+    assert_eq!(order, [first[0], second, first[1], first[2]]);
+}
+
+#[test]
+fn large_claim_is_not_passed_by_small_ones() {
+    let mut ledger = ledger(3, 0);
+    let small: Vec<_> = (0..3).map(|_| granted(&mut ledger, pinned(1))).collect();
+    let large = waiting(&mut ledger, claim(2, Class::Worker, 3));
+    let later = waiting(&mut ledger, pinned(3));
+    assert_eq!(
+        (ledger.position(large), ledger.position(later)),
+        (Some(0), Some(1))
+    );
+    assert_eq!(ledger.release(small[0]).granted, []);
+    assert_eq!(ledger.release(small[1]).granted, []);
+    assert_eq!(ledger.release(small[2]).granted, [large]);
+    assert_eq!(ledger.release(large).granted, [later]);
+}
+
+#[test]
+fn claim_that_can_never_be_met_is_refused() {
+    let mut ledger = ledger(5, 2);
+    assert_eq!(
+        ledger.claim(claim(1, Class::Interactive, 4)),
+        Claimed::Refused(Refused::TooMany { limit: 3 })
+    );
+    assert_eq!(
+        ledger.claim(claim(1, Class::Worker, 6)),
+        Claimed::Refused(Refused::TooMany { limit: 5 })
+    );
+}
+
+#[test]
+fn waiting_room_is_bounded() {
+    let mut ledger = Ledger::new(
+        Budget {
+            connections: 1,
+            reserved: 0,
+        },
+        1,
+    );
+    let held = granted(&mut ledger, pinned(1));
+    waiting(&mut ledger, pinned(1));
+    assert_eq!(
+        ledger.claim(pinned(2)),
+        Claimed::Refused(Refused::QueueFull { waiting: 1 })
+    );
+    assert_eq!(ledger.release(held).granted.len(), 1);
+}
+
+#[test]
+fn budget_changes_take_effect_at_once_and_take_nothing_away() {
+    let mut ledger = ledger(2, 0);
+    let first = granted(&mut ledger, pinned(1));
+    granted(&mut ledger, pinned(1));
+    let worker = waiting(&mut ledger, claim(2, Class::Worker, 2));
+    let third = waiting(&mut ledger, pinned(3));
+    let shrunk = ledger.set_budget(Budget {
+        connections: 1,
+        reserved: 0,
+    });
+    assert_eq!(
+        shrunk,
+        Changes {
+            granted: vec![],
+            refused: vec![worker]
+        }
+    );
+    assert_eq!(ledger.usage().total(), 2);
+    assert_eq!(ledger.release(first).granted, []);
+    let grown = ledger.set_budget(Budget {
+        connections: 2,
+        reserved: 0,
+    });
+    assert_eq!(grown.granted, [third]);
+}
+
+#[test]
+fn holders_are_told_by_user() {
+    let mut ledger = ledger(5, 0);
+    granted(&mut ledger, pinned(1));
+    granted(&mut ledger, claim(2, Class::Worker, 2));
+    let held: Vec<_> = ledger
+        .held_by(user(2))
+        .map(|claim| (claim.holder.as_str(), claim.count))
+        .collect();
+    assert_eq!(held, [("2", 2)]);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Claim { user: u8, class: Class, count: u32 },
+    Release(prop::sample::Index),
+    Withdraw(prop::sample::Index),
+    Budget { connections: u32, reserved: u32 },
+}
+
+fn class() -> impl Strategy<Value = Class> {
+    prop_oneof![
+        Just(Class::Interactive),
+        Just(Class::Pinned),
+        Just(Class::Worker),
+        Just(Class::Monitoring)
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (0..4_u8, class(), 1..4_u32).prop_map(|(user, class, count)| Step::Claim { user, class, count }),
+        4 => any::<prop::sample::Index>().prop_map(Step::Release),
+        1 => any::<prop::sample::Index>().prop_map(Step::Withdraw),
+        1 => (0..8_u32, 0..4_u32).prop_map(|(connections, reserved)| Step::Budget { connections, reserved }),
+    ]
+}
+
+/// What the ledger ought to know: who holds, who waits, in the order of arrival.
+#[derive(Default)]
+struct Model {
+    held: Vec<(Ticket, Claim)>,
+    waiting: Vec<(Ticket, Claim)>,
+}
+
+impl Model {
+    fn sum(&self, matches: impl Fn(Class) -> bool) -> u32 {
+        self.held
+            .iter()
+            .filter(|(_, claim)| matches(claim.class))
+            .map(|(_, claim)| claim.count)
+            .sum()
+    }
+
+    /// Every grant fits, and passes nobody of the same user and kind.
+    fn grant(&mut self, ticket: Ticket, budget: Budget) -> Result<(), TestCaseError> {
+        let index = self.waiting.iter().position(|(waiting, _)| *waiting == ticket);
+        let index = index.ok_or_else(|| TestCaseError::fail("granted what does not wait"))?;
+        let (_, claim) = self.waiting.remove(index);
+        let passed = self.waiting[..index].iter().any(|(_, other)| {
+            other.user == claim.user && other.class.may_take_reserve() == claim.class.may_take_reserve()
+        });
+        prop_assert!(!passed, "{ticket:?} passed another claim of its user");
+        let reserve = claim.class.may_take_reserve();
+        self.held.push((ticket, claim));
+        prop_assert!(self.sum(|_| true) <= budget.connections);
+        if !reserve {
+            prop_assert!(self.sum(|class| !class.may_take_reserve()) <= budget.limit(Class::Pinned));
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, changes: &Changes, budget: Budget) -> Result<(), TestCaseError> {
+        for ticket in &changes.refused {
+            self.waiting.retain(|(waiting, _)| waiting != ticket);
+        }
+        changes
+            .granted
+            .iter()
+            .try_for_each(|ticket| self.grant(*ticket, budget))
+    }
+}
+
+proptest! {
+    #[test]
+    fn ledger_keeps_its_promises(steps in prop::collection::vec(step(), 0..120)) {
+        let mut ledger = Ledger::new(Budget { connections: 5, reserved: 1 }, 20);
+        let mut model = Model::default();
+        for step in steps {
+            let budget = ledger.budget();
+            match step {
+                Step::Claim { user, class, count } => match ledger.claim(claim(user, class, count)) {
+                    Claimed::Granted(ticket) => {
+                        model.waiting.push((ticket, claim(user, class, count)));
+                        model.grant(ticket, budget)?;
+                    }
+                    Claimed::Waiting(ticket) => model.waiting.push((ticket, claim(user, class, count))),
+                    Claimed::Refused(Refused::TooMany { limit }) => prop_assert!(count > limit),
+                    Claimed::Refused(Refused::QueueFull { waiting }) => prop_assert_eq!(waiting, 20),
+                },
+                Step::Release(index) if !model.held.is_empty() => {
+                    let (ticket, _) = model.held.remove(index.index(model.held.len()));
+                    model.apply(&ledger.release(ticket), budget)?;
+                    prop_assert_eq!(ledger.release(ticket), Changes::default());
+                }
+                Step::Withdraw(index) if !model.waiting.is_empty() => {
+                    let (ticket, _) = model.waiting.remove(index.index(model.waiting.len()));
+                    model.apply(&ledger.release(ticket), budget)?;
+                }
+                Step::Budget { connections, reserved } => {
+                    let budget = Budget { connections, reserved };
+                    model.apply(&ledger.set_budget(budget), budget)?;
+                }
+                Step::Release(_) | Step::Withdraw(_) => {}
+            }
+            prop_assert_eq!(ledger.usage().total(), model.sum(|_| true));
+            prop_assert_eq!(ledger.waiting(), model.waiting.len());
+            for (ticket, _) in &model.waiting {
+                prop_assert!(ledger.position(*ticket).unwrap() < model.waiting.len());
+            }
+            // Nobody waits for nothing: with everything given back, the next in turn would have been served.
+            prop_assert!(model.waiting.is_empty() || !model.held.is_empty());
+        }
+        // Nobody starves: as holders leave, all who wait are served.
+        let budget = ledger.budget();
+        while let Some((ticket, _)) = model.held.pop() {
+            model.apply(&ledger.release(ticket), budget)?;
+        }
+        prop_assert!(model.waiting.is_empty());
+        prop_assert_eq!(ledger.usage(), Usage::default());
+    }
+
+    #[test]
+    fn waiter_is_served_within_one_turn_of_everybody(queues in prop::collection::vec(1..6_usize, 1..6)) {
+        let mut ledger = ledger(1, 0);
+        let mut holder = granted(&mut ledger, pinned(255));
+        for (index, length) in queues.iter().enumerate() {
+            for _ in 0..*length {
+                waiting(&mut ledger, pinned(u8::try_from(index).unwrap()));
+            }
+        }
+        let late = waiting(&mut ledger, pinned(200));
+        let before = ledger.position(late).unwrap();
+        prop_assert_eq!(before, queues.len());
+        for _ in 0..before {
+            holder = ledger.release(holder).granted[0];
+            prop_assert_ne!(holder, late);
+        }
+        prop_assert_eq!(ledger.release(holder).granted, [late]);
+    }
+}

@@ -1,0 +1,288 @@
+//! The pooler as a whole: registered in the config database, renewed by heartbeats, drained before it ends.
+
+mod lease;
+mod opening;
+mod sessions;
+mod test_server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::sessions::UserToken;
+use auth::{AuthError, TokenVerifier};
+use domain::access::{Caller, Permission, allows};
+use domain::clock::Clock;
+use domain::egress::EgressPolicy;
+use domain::id::IncarnationId;
+use domain::random::Random;
+use domain::session::PoolerId;
+use sealing::Opener;
+use secrecy::ExposeSecret;
+use store::Store;
+use store::poolers::{NewPooler, PoolerState, ProtocolRange, RegisterPoolerError};
+use thiserror::Error;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::connect::Connector;
+use crate::error::{LossCause, PoolerError};
+use crate::instances::{Instances, SelfId};
+use crate::registry::Registry;
+
+/// The internal protocol we speak.
+const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
+/// How long backends have to say goodbye at the very end.
+const LAST_GOODBYE: Duration = Duration::from_secs(10);
+
+/// How a pooler is set up.
+#[derive(Debug, Clone)]
+pub struct PoolerOptions {
+    /// Where its internal gRPC is reached, as `host:port`.
+    pub address: String,
+    /// Where it may connect to.
+    pub egress: EgressPolicy,
+    /// How long it counts as alive, and as owner of its instances, without a heartbeat. Renewed three times as often.
+    pub lease: Duration,
+}
+
+impl PoolerOptions {
+    /// A pooler with the usual lease of 15 s.
+    #[must_use]
+    pub fn new(address: String, egress: EgressPolicy) -> Self {
+        Self {
+            address,
+            egress,
+            lease: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Why a pooler did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// It could not be registered.
+    #[error("the pooler could not be registered")]
+    Register(#[from] RegisterPoolerError),
+}
+
+/// The pooler. Clones are the same one.
+#[derive(Clone)]
+pub struct Pooler(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    verifier: Arc<TokenVerifier>,
+    connector: Connector,
+    instances: Instances,
+    registry: Arc<Registry>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    me: SelfId,
+    options: PoolerOptions,
+    tasks: TaskTracker,
+    /// Scripts without a session.
+    scripts: TaskTracker,
+    /// Nothing new is taken.
+    draining: CancellationToken,
+    /// What runs is ended.
+    closing: CancellationToken,
+    /// The heartbeat ends.
+    ended: CancellationToken,
+}
+
+impl std::fmt::Debug for Pooler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pooler")
+            .field("id", &self.id())
+            .field("sessions", &self.0.registry.len())
+            .finish()
+    }
+}
+
+impl Pooler {
+    /// Registers a pooler and begins its heartbeat.
+    ///
+    /// # Errors
+    /// Where the config database does not let it.
+    pub async fn start(
+        store: Store,
+        verifier: Arc<TokenVerifier>,
+        opener: Opener,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        options: PoolerOptions,
+    ) -> Result<Self, StartError> {
+        let incarnation = IncarnationId::generate(&*random);
+        let registered = store
+            .poolers()
+            .register(&registration(incarnation, &options))
+            .await?;
+        let me = SelfId {
+            pooler: registered.id,
+            incarnation,
+            lease: options.lease,
+        };
+        tracing::info!(pooler.id = %me.pooler, %incarnation, "pooler registered");
+        // Eight digits tell incarnations apart well enough for those who read pg_stat_activity.
+        let short: String = incarnation.to_string().chars().take(8).collect();
+        let application_name = format!("pgmoor/{}/{short}", me.pooler);
+        let pooler = Self(Arc::new(Inner {
+            connector: Connector::new(options.egress.clone(), opener, application_name),
+            instances: Instances::new(store.clone(), me.clone()),
+            registry: Arc::default(),
+            tasks: TaskTracker::new(),
+            scripts: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            store,
+            verifier,
+            clock,
+            random,
+            me,
+            options,
+        }));
+        let beating = pooler.clone();
+        pooler.0.tasks.spawn(async move {
+            let ended = beating.0.ended.clone();
+            ended.run_until_cancelled(beating.beat()).await;
+        });
+        Ok(pooler)
+    }
+
+    /// Its number in session ids and in the config database.
+    #[must_use]
+    pub fn id(&self) -> PoolerId {
+        self.0.me.pooler
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn incarnation(&self) -> IncarnationId {
+        self.0.me.incarnation
+    }
+
+    /// How many sessions it holds.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.0.registry.len()
+    }
+
+    async fn beat(&self) {
+        let mut ticks = interval(self.0.options.lease / 3);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = timeout(self.0.options.lease, self.beat_once())
+                .await
+                .unwrap_or(Ok(()))
+            {
+                tracing::warn!(%error, "a heartbeat failed; what is open stays open");
+            }
+        }
+    }
+
+    async fn beat_once(&self) -> Result<(), RegisterPoolerError> {
+        let Inner {
+            store, me, options, ..
+        } = &*self.0;
+        let state = if self.0.draining.is_cancelled() {
+            PoolerState::Draining
+        } else {
+            PoolerState::Serving
+        };
+        if store
+            .poolers()
+            .heartbeat(me.incarnation, state, options.lease)
+            .await?
+            .is_none()
+        {
+            let again = store
+                .poolers()
+                .register(&registration(me.incarnation, options))
+                .await?;
+            if again.id != me.pooler {
+                tracing::error!(pooler.id = %me.pooler, new = %again.id, "the pooler's number went to another");
+            }
+        }
+        store.instance_owners().note_timeline(options.lease).await?;
+        self.0.instances.renew().await?;
+        Ok(())
+    }
+
+    /// Takes nothing new, waits for sessions and scripts until `deadline`, ends the rest (rolling back what they had open), gives
+    /// its instances back and signs off.
+    pub async fn drain(&self, deadline: Instant) {
+        let Inner {
+            registry,
+            tasks,
+            scripts,
+            draining,
+            closing,
+            ended,
+            store,
+            me,
+            instances,
+            ..
+        } = &*self.0;
+        draining.cancel();
+        tracing::info!(sessions = registry.len(), "draining");
+        let empty = async {
+            while registry.len() > 0 {
+                let sessions = registry.all();
+                if let Some(session) = sessions.first() {
+                    session.ended().await;
+                }
+            }
+            scripts.close();
+            scripts.wait().await;
+        };
+        if timeout_at(deadline, empty).await.is_err() {
+            for session in registry.all() {
+                session.begin_close(LossCause::Drained);
+            }
+        }
+        closing.cancel();
+        ended.cancel();
+        tasks.close();
+        scripts.close();
+        let all = async { tokio::join!(tasks.wait(), scripts.wait()) };
+        if timeout(LAST_GOODBYE, all).await.is_err() {
+            tracing::warn!("backends did not end in time");
+        }
+        instances.release().await;
+        if let Err(error) = store.poolers().deregister(me.incarnation).await {
+            tracing::warn!(%error, "the pooler could not sign off");
+        }
+    }
+
+    /// Who calls, if they may.
+    async fn caller(&self, token: &UserToken, permission: Permission) -> Result<Arc<Caller>, PoolerError> {
+        let caller = self.0.verifier.verify(token.0.expose_secret()).await?;
+        if allows(&caller, permission) {
+            Ok(caller)
+        } else {
+            Err(AuthError::PermissionMissing { permission }.into())
+        }
+    }
+
+    /// Refuses what is new while draining.
+    fn takes_new(&self) -> Result<(), PoolerError> {
+        if self.0.draining.is_cancelled() {
+            Err(PoolerError::ShuttingDown)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn registration(incarnation: IncarnationId, options: &PoolerOptions) -> NewPooler {
+    NewPooler {
+        incarnation,
+        address: options.address.clone(),
+        wire_address: None,
+        protocol: PROTOCOL,
+        lease: options.lease,
+    }
+}

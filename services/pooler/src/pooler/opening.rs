@@ -1,0 +1,200 @@
+//! From a registered server to a backend: whose it is, where it may go, within which budget, and what answered.
+
+use std::time::Duration;
+
+use domain::access::Caller;
+use domain::id::{InstanceId, ServerId};
+use domain::name::Identifier;
+use pgconn::ConnectConfig;
+use store::instances::{Facts, RecogniseError, Recognised};
+use store::servers::Server;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use super::Pooler;
+use crate::backend::Backend;
+use crate::connect::connect;
+use crate::error::{PoolerError, TargetError};
+use crate::facts::{self, InstanceFacts};
+use crate::instances::Instance;
+use crate::ledger::{Claim, Class};
+use crate::slots::Slot;
+use crate::status::{internal, store_error};
+
+/// How long an instance has to answer our own questions.
+const QUESTIONS: Duration = Duration::from_secs(10);
+/// How often an instance may turn out to be another one while we connect.
+const MOST_MERGES: usize = 3;
+
+/// What a backend is wanted for.
+pub(super) struct Wish<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) server: &'a Server,
+    pub(super) database: Option<&'a Identifier>,
+    pub(super) parameters: Vec<(String, String)>,
+    pub(super) class: Class,
+    /// What to call it among the caller's connections.
+    pub(super) holder: String,
+    pub(super) queue_timeout: Duration,
+}
+
+/// A backend and what it said.
+pub(super) struct Opened {
+    pub(super) backend: Backend,
+    pub(super) facts: InstanceFacts,
+    pub(super) instance: InstanceId,
+}
+
+impl Pooler {
+    /// The caller's server. To anybody else it does not exist.
+    pub(super) async fn server(&self, caller: &Caller, name: &str) -> Result<Server, PoolerError> {
+        let missing = || PoolerError::NotFound {
+            resource: name.chars().take(200).collect(),
+        };
+        let id: ServerId = name
+            .strip_prefix("servers/")
+            .and_then(|id| id.parse().ok())
+            .ok_or_else(missing)?;
+        let server = self
+            .0
+            .store
+            .servers()
+            .get(id)
+            .await
+            .map_err(store_error)?
+            .ok_or_else(missing)?;
+        if server.owner_id == caller.user {
+            Ok(server)
+        } else {
+            Err(missing())
+        }
+    }
+
+    /// Opens a backend for the wish, within the budget of whichever instance it turns out to be.
+    pub(super) async fn open(&self, wish: Wish<'_>) -> Result<Opened, PoolerError> {
+        let deadline = Instant::now() + wish.queue_timeout;
+        let credential = self
+            .0
+            .store
+            .servers()
+            .credential(wish.server.id)
+            .await
+            .map_err(store_error)?;
+        let config = self
+            .0
+            .connector
+            .prepare(wish.server, credential.as_ref(), wish.database, wish.parameters)
+            .await?;
+        let mut id = wish.server.instance_id;
+        for _ in 0..MOST_MERGES {
+            let instance = self.0.instances.own(id).await?;
+            let claim = Claim {
+                user: wish.caller.user,
+                class: wish.class,
+                count: 1,
+                holder: wish.holder.clone(),
+            };
+            let slot = instance.slots.acquire(claim, deadline).await?;
+            let (backend, facts) = self.dial(config.clone(), slot).await?;
+            match self.recognise(&instance, &facts).await {
+                Some(other) => {
+                    backend.close().await;
+                    id = other;
+                }
+                None => {
+                    return Ok(Opened {
+                        backend,
+                        facts,
+                        instance: id,
+                    });
+                }
+            }
+        }
+        Err(TargetError::Unreachable {
+            reason: "the instance keeps changing its identity".into(),
+        }
+        .into())
+    }
+
+    /// Connects in a task of its own: a caller who goes away must not leave a backend behind that no slot counts.
+    async fn dial(&self, config: ConnectConfig, slot: Slot) -> Result<(Backend, InstanceFacts), PoolerError> {
+        let (reply, answer) = oneshot::channel();
+        self.0.tasks.spawn(async move {
+            if let Err(Ok((backend, _))) = reply.send(Box::pin(dial(config, slot)).await) {
+                Backend::close(backend).await;
+            }
+        });
+        answer
+            .await
+            .map_err(|error| internal(&error))?
+            .map_err(PoolerError::from)
+    }
+
+    /// Notes what an instance said of itself. Returns the instance it turned out to be, if that is another.
+    async fn recognise(&self, instance: &Instance, said: &InstanceFacts) -> Option<InstanceId> {
+        let facts = Facts {
+            system_identifier: said.system_identifier.clone().filter(|_| !said.is_pooler)?,
+            postmaster_start_time: said.postmaster_start_time,
+            server_version: said.server_version.clone(),
+        };
+        if !instance.is_news(&facts) {
+            return None;
+        }
+        match self.0.store.instances().recognise(instance.id, &facts).await {
+            Ok(Recognised::Same { absorbed }) => {
+                if !absorbed.is_empty() {
+                    tracing::info!(instance.id = %instance.id, ?absorbed, "instances are one");
+                }
+                instance.note(facts);
+                None
+            }
+            Ok(Recognised::MergedInto(other)) => {
+                tracing::info!(instance.id = %instance.id, %other, "the instance is another one");
+                Some(other)
+            }
+            Err(RecogniseError::NotFound) => {
+                tracing::info!(instance.id = %instance.id, "the instance was merged meanwhile");
+                None
+            }
+            Err(RecogniseError::Store(error)) => {
+                // It will be tried again with the next connection.
+                tracing::warn!(instance.id = %instance.id, %error, "an instance could not be recognised");
+                None
+            }
+        }
+    }
+}
+
+async fn dial(mut config: ConnectConfig, slot: Slot) -> Result<(Backend, InstanceFacts), TargetError> {
+    let mut backend = Backend::new(connect(&config).await?, slot);
+    if backend
+        .connection
+        .parameters()
+        .get("server_encoding")
+        .is_some_and(|encoding| *encoding == "SQL_ASCII")
+    {
+        // Such a database holds any bytes, and refuses to give them to a client that insists on UTF-8 (PostgreSQL manual,
+        // 24.3.4). Set at start-up, so that no RESET of the user's undoes it.
+        let slot = backend.hang_up().await;
+        config
+            .startup_parameters
+            .retain(|(name, _)| name != "client_encoding");
+        config
+            .startup_parameters
+            .push(("client_encoding".to_owned(), "SQL_ASCII".to_owned()));
+        backend = Backend::new(connect(&config).await?, slot);
+    }
+    match timeout(QUESTIONS, facts::instance(&mut backend.connection)).await {
+        Ok(Ok(facts)) => Ok((backend, facts)),
+        Ok(Err(error)) => {
+            backend.close().await;
+            Err(error)
+        }
+        Err(_) => {
+            backend.close().await;
+            Err(TargetError::Unreachable {
+                reason: "the server did not answer in time".to_owned(),
+            })
+        }
+    }
+}

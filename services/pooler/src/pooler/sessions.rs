@@ -1,0 +1,445 @@
+//! The calls on sessions.
+
+use std::sync::Arc;
+
+use ::sessions::{EventStream, Sessions, SlotStream, UserToken};
+use async_trait::async_trait;
+use domain::access::Permission;
+use domain::id::{ExecutionId, InstanceId, ServerId};
+use domain::session::{ExecutionName, SessionId, SessionName};
+use domain::sql::{StatementKind, classify};
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use rpc::query::v1::copy_in_request::Kind as CopyInKind;
+use rpc::query::v1::{
+    BeginTransactionRequest, CommitTransactionResponse, CopyInRequest, CopyInResponse, ExecuteRequest,
+    IsolationLevel, OpenSessionRequest, TransactionStatus,
+};
+use rpc::{pooler, query, server};
+use tokio::sync::oneshot;
+use tonic::Status;
+
+use super::Pooler;
+use super::opening::Wish;
+use crate::error::{LossCause, PoolerError, TargetError};
+use crate::ledger::Class;
+use crate::request::{self, Opening, invalid};
+use crate::session::{
+    self, Control, CopySender, CopySource, Ended, Execution, Facts, Identity, Plan, Session, Work,
+    copy_channel, pipe,
+};
+
+#[async_trait]
+impl Sessions for Pooler {
+    async fn open_session(
+        &self,
+        token: &UserToken,
+        _instance: InstanceId,
+        request: OpenSessionRequest,
+    ) -> Result<query::v1::Session, Status> {
+        Ok(self.open_session(token, request).await?)
+    }
+
+    async fn get_session(&self, token: &UserToken, name: SessionName) -> Result<query::v1::Session, Status> {
+        Ok(self.session(token, name).await?.describe()?)
+    }
+
+    async fn list_sessions(
+        &self,
+        token: &UserToken,
+        server: Option<ServerId>,
+    ) -> Result<Vec<query::v1::Session>, Status> {
+        let caller = self.caller(token, Permission::SessionsUse).await?;
+        // One that ends at this moment is no longer listed.
+        let sessions = self.0.registry.list(caller.user, server);
+        Ok(sessions
+            .iter()
+            .filter_map(|session| session.describe().ok())
+            .collect())
+    }
+
+    async fn keep_session_alive(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+    ) -> Result<query::v1::Session, Status> {
+        let session = self.session(token, name).await?;
+        session.keep_alive()?;
+        Ok(session.describe()?)
+    }
+
+    async fn close_session(&self, token: &UserToken, name: SessionName) -> Result<(), Status> {
+        match self.session(token, name).await {
+            Ok(session) => {
+                session.close(LossCause::Closed).await;
+                Ok(())
+            }
+            Err(PoolerError::StateLost {
+                cause: LossCause::Closed,
+            }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn execute(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+        request: ExecuteRequest,
+    ) -> Result<EventStream, Status> {
+        let session = self.session(token, name).await?;
+        let on_disconnect = request.on_disconnect();
+        if request.incarnation != 0 && request.incarnation != session.incarnation() {
+            return Err(PoolerError::SessionRecovered {
+                current: session.incarnation(),
+            }
+            .into());
+        }
+        let plan = request::plan(request.script)?;
+        let (output, reader) = session.pipe();
+        session.start(
+            self.execution_id(),
+            Work::Script {
+                plan,
+                output,
+                on_disconnect,
+            },
+            |_| true,
+        )?;
+        Ok(reader.boxed())
+    }
+
+    async fn run_script(
+        &self,
+        token: &UserToken,
+        _instance: InstanceId,
+        request: pooler::v1::RunScriptRequest,
+    ) -> Result<EventStream, Status> {
+        Ok(self.run_script(token, request).await?)
+    }
+
+    async fn get_execution(
+        &self,
+        token: &UserToken,
+        name: ExecutionName,
+    ) -> Result<query::v1::Execution, Status> {
+        Ok(self
+            .session(token, name.session)
+            .await?
+            .execution(name.execution)?)
+    }
+
+    async fn cancel_execution(&self, token: &UserToken, name: ExecutionName) -> Result<(), Status> {
+        Ok(self.session(token, name.session).await?.cancel(name.execution)?)
+    }
+
+    async fn begin_transaction(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+        request: BeginTransactionRequest,
+    ) -> Result<query::v1::Session, Status> {
+        let session = self.session(token, name).await?;
+        let plan = Plan::statement(begin(&request), None);
+        let idle = |status| status == TransactionStatus::Idle;
+        let ended = self.quiet(&session, plan, CopySource::None, idle).await?;
+        refused(&ended)?;
+        Ok(session.describe()?)
+    }
+
+    async fn commit_transaction(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+    ) -> Result<CommitTransactionResponse, Status> {
+        let session = self.session(token, name).await?;
+        let plan = Plan::statement("COMMIT".to_owned(), None);
+        let open = |status| status == TransactionStatus::InTransaction;
+        let ended = self.quiet(&session, plan, CopySource::None, open).await?;
+        Ok(CommitTransactionResponse {
+            session: Some(session.describe()?),
+            error: ended.error,
+        })
+    }
+
+    async fn rollback_transaction(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+    ) -> Result<query::v1::Session, Status> {
+        let session = self.session(token, name).await?;
+        let plan = Plan::statement("ROLLBACK".to_owned(), None);
+        let any = |status| status != TransactionStatus::Idle;
+        let ended = self.quiet(&session, plan, CopySource::None, any).await?;
+        refused(&ended)?;
+        Ok(session.describe()?)
+    }
+
+    async fn copy_in(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+        requests: BoxStream<'static, Result<CopyInRequest, Status>>,
+    ) -> Result<CopyInResponse, Status> {
+        let session = self.session(token, name).await?;
+        self.copy_in(&session, requests).await
+    }
+
+    async fn test_server(
+        &self,
+        token: &UserToken,
+        _instance: InstanceId,
+        request: server::v1::TestServerRequest,
+    ) -> Result<server::v1::TestServerResponse, Status> {
+        Ok(self.test_server(token, request).await?)
+    }
+
+    async fn lease_slots(
+        &self,
+        instance: InstanceId,
+        request: pooler::v1::LeaseSlotsRequest,
+    ) -> Result<SlotStream, Status> {
+        Ok(self.lease_slots(instance, &request).await?)
+    }
+}
+
+impl Pooler {
+    /// The caller's session.
+    async fn session(&self, token: &UserToken, name: SessionName) -> Result<Arc<Session>, PoolerError> {
+        let caller = self.caller(token, Permission::SessionsUse).await?;
+        self.0.registry.find(name, caller.user)
+    }
+
+    fn execution_id(&self) -> ExecutionId {
+        ExecutionId::generate(&*self.0.random)
+    }
+
+    async fn open_session(
+        &self,
+        token: &UserToken,
+        request: OpenSessionRequest,
+    ) -> Result<query::v1::Session, PoolerError> {
+        let caller = self.caller(token, Permission::SessionsUse).await?;
+        self.takes_new()?;
+        let server = self.server(&caller, &request.server).await?;
+        let opening = Opening::new(request)?;
+        let name = SessionName {
+            server: server.id,
+            session: SessionId::generate(self.0.me.pooler, &*self.0.random),
+        };
+        let opened = Box::pin(self.open(Wish {
+            caller: &caller,
+            server: &server,
+            database: opening.database.as_ref(),
+            parameters: opening.parameters,
+            class: Class::Pinned,
+            holder: name.to_string(),
+            queue_timeout: opening.queue_timeout,
+        }))
+        .await?;
+        if opened.facts.is_pooler {
+            opened.backend.close().await;
+            return Err(TargetError::IsPooler.into());
+        }
+        let facts = Facts {
+            name,
+            owner: caller.user,
+            database: opening
+                .database
+                .unwrap_or(server.maintenance_database)
+                .to_string(),
+            username: server.username.to_string(),
+            backend_pid: opened.backend.connection.process_id().unwrap_or_default(),
+            create_time: self.0.clock.now(),
+            idle_timeout: opening.idle_timeout,
+            idle_in_transaction_timeout: opening.idle_in_transaction_timeout,
+        };
+        let session = Arc::new(Session::new(facts, Arc::clone(&self.0.clock)));
+        let described = session.describe();
+        self.0.registry.add(Arc::clone(&session));
+        let (registry, ending) = (Arc::clone(&self.0.registry), Arc::clone(&session));
+        let gone = move |cause| registry.end(&ending, cause);
+        self.0
+            .tasks
+            .spawn(session::run(Arc::clone(&session), opened.backend, gone));
+        // Opened while the drain began: it is not left behind.
+        if self.0.closing.is_cancelled() {
+            session.begin_close(LossCause::Drained);
+        }
+        described
+    }
+
+    async fn run_script(
+        &self,
+        token: &UserToken,
+        request: pooler::v1::RunScriptRequest,
+    ) -> Result<EventStream, PoolerError> {
+        let caller = self.caller(token, Permission::SessionsUse).await?;
+        self.takes_new()?;
+        let server = self.server(&caller, &request.server).await?;
+        let database = request::database(&request.database)?;
+        let plan = request::plan(request.script)?;
+        let execution = self.execution_id();
+        let opened = Box::pin(self.open(Wish {
+            caller: &caller,
+            server: &server,
+            database: database.as_ref(),
+            parameters: Vec::new(),
+            class: Class::Interactive,
+            holder: format!("servers/{}/scripts/{execution}", server.id),
+            queue_timeout: request::queue_timeout(request.queue_timeout_ms)?,
+        }))
+        .await?;
+        let control = Arc::new(Control::default());
+        let (output, reader) = pipe(Arc::clone(&control.bell));
+        let closing = self.0.closing.clone();
+        let mut backend = opened.backend;
+        self.0.scripts.spawn(async move {
+            let last = {
+                let run = Execution::new(&mut backend, &control, Some(output), Identity::default()).run(plan);
+                let mut run = Box::pin(run);
+                tokio::select! {
+                    (_, last) = &mut run => last,
+                    () = closing.cancelled() => {
+                        control.close();
+                        run.await.1
+                    }
+                }
+            };
+            // The slot is free when the script is over, so that the next one does not wait for nothing.
+            backend.close().await;
+            if let Some(last) = last {
+                last.send();
+            }
+        });
+        Ok(reader.boxed())
+    }
+
+    /// Runs a statement of which only the end matters.
+    async fn quiet(
+        &self,
+        session: &Session,
+        plan: Plan,
+        copy: CopySource,
+        allowed: impl FnOnce(TransactionStatus) -> bool,
+    ) -> Result<Ended, PoolerError> {
+        let answer = self.start_quiet(session, plan, copy, allowed)?;
+        answered(session, answer.await)
+    }
+
+    fn start_quiet(
+        &self,
+        session: &Session,
+        plan: Plan,
+        copy: CopySource,
+        allowed: impl FnOnce(TransactionStatus) -> bool,
+    ) -> Result<oneshot::Receiver<Ended>, PoolerError> {
+        let (reply, answer) = oneshot::channel();
+        session.start(self.execution_id(), Work::Quiet { plan, copy, reply }, allowed)?;
+        Ok(answer)
+    }
+
+    async fn copy_in(
+        &self,
+        session: &Session,
+        mut requests: BoxStream<'static, Result<CopyInRequest, Status>>,
+    ) -> Result<CopyInResponse, Status> {
+        let start = match requests
+            .next()
+            .await
+            .transpose()?
+            .and_then(|request| request.kind)
+        {
+            Some(CopyInKind::Start(start)) => start,
+            Some(CopyInKind::Data(_)) | None => {
+                return Err(invalid("start", "the first message must have it").into());
+            }
+        };
+        request::check_sql("start.sql", &start.sql)?;
+        if classify(&start.sql) != StatementKind::CopyFromStdin {
+            return Err(invalid("start.sql", "must be one COPY ... FROM STDIN statement").into());
+        }
+        let timeout = request::statement_timeout("start.statement_timeout", start.statement_timeout)?;
+        let plan = Plan::statement(start.sql, timeout);
+        let (pieces, copy) = copy_channel();
+        let mut answer = self.start_quiet(session, plan, copy, |_| true)?;
+        let ended = tokio::select! {
+            biased;
+            ended = &mut answer => ended,
+            () = feed(requests, pieces) => answer.await,
+        };
+        let ended = answered(session, ended)?;
+        let failed = ended.error.is_some();
+        Ok(CopyInResponse {
+            command_tag: if failed { String::new() } else { ended.tag },
+            row_count: if failed {
+                0
+            } else {
+                ended.tag_rows.unwrap_or_default()
+            },
+            error: ended.error,
+            session: Some(session.describe()?),
+        })
+    }
+}
+
+fn answered(
+    session: &Session,
+    answer: Result<Ended, oneshot::error::RecvError>,
+) -> Result<Ended, PoolerError> {
+    let lost = PoolerError::StateLost {
+        cause: LossCause::BackendTerminated,
+    };
+    match answer {
+        Ok(ended) if ended.lost.is_none() => Ok(ended),
+        Ok(_) | Err(_) => Err(session.describe().err().unwrap_or(lost)),
+    }
+}
+
+/// Hands the data of a COPY to the session's task, and says when it is complete.
+///
+/// HTTP/2 shows a call that was given up as a stream that ends, so an end is believed only if the call is still there
+/// afterwards: a server drops it right after the poll in which the stream ended.
+async fn feed(mut requests: BoxStream<'static, Result<CopyInRequest, Status>>, pieces: CopySender) {
+    while let Some(request) = requests.next().await {
+        // Dropping the sender without an end makes the COPY fail.
+        let Ok(Some(CopyInKind::Data(data))) = request.map(|request| request.kind) else {
+            return;
+        };
+        if !pieces.send(data).await {
+            return;
+        }
+    }
+    tokio::task::yield_now().await;
+    pieces.end().await;
+}
+
+/// BEGIN refused by the server is a refusal of the call: there is no script whose error it could be.
+fn refused(ended: &Ended) -> Result<(), PoolerError> {
+    match ended.error.as_ref().and_then(|error| error.message.as_ref()) {
+        None => Ok(()),
+        Some(message) => Err(TargetError::Refused {
+            sqlstate: message.sqlstate.clone(),
+            message: message.message.clone(),
+        }
+        .into()),
+    }
+}
+
+/// The statement for a request; every word of it is ours.
+fn begin(request: &BeginTransactionRequest) -> String {
+    let mut sql = "BEGIN".to_owned();
+    sql.push_str(match request.isolation_level() {
+        IsolationLevel::Unspecified => "",
+        IsolationLevel::ReadCommitted => " ISOLATION LEVEL READ COMMITTED",
+        IsolationLevel::RepeatableRead => " ISOLATION LEVEL REPEATABLE READ",
+        IsolationLevel::Serializable => " ISOLATION LEVEL SERIALIZABLE",
+    });
+    if request.read_only {
+        sql.push_str(" READ ONLY");
+    }
+    if request.deferrable {
+        sql.push_str(" DEFERRABLE");
+    }
+    sql
+}

@@ -1,0 +1,77 @@
+//! Connects to a server once and reports what answered.
+
+use std::time::Duration;
+
+use ::sessions::UserToken;
+use domain::access::Permission;
+use domain::endpoint::SslMode;
+use rpc::server::v1::{ReplicationRole, RoleCapabilities, TestServerRequest, TestServerResponse};
+use tokio::time::timeout;
+
+use super::Pooler;
+use super::opening::Wish;
+use crate::error::{PoolerError, TargetError};
+use crate::facts::{self, RoleFacts};
+use crate::ledger::Class;
+use crate::request;
+
+const QUEUE: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(10);
+
+impl Pooler {
+    pub(super) async fn test_server(
+        &self,
+        token: &UserToken,
+        request: TestServerRequest,
+    ) -> Result<TestServerResponse, PoolerError> {
+        let caller = self.caller(token, Permission::ServersUse).await?;
+        self.takes_new()?;
+        let server = self.server(&caller, &request.name).await?;
+        let database = request::database(&request.database)?;
+        let mut opened = Box::pin(self.open(Wish {
+            caller: &caller,
+            server: &server,
+            database: database.as_ref(),
+            parameters: Vec::new(),
+            class: Class::Interactive,
+            holder: format!("servers/{}/test", server.id),
+            queue_timeout: QUEUE,
+        }))
+        .await?;
+        let role = timeout(ANSWER, facts::role(&mut opened.backend.connection)).await;
+        opened.backend.close().await;
+        let role = role.map_err(|_| TargetError::Unreachable {
+            reason: "the server did not answer in time".into(),
+        })??;
+        let facts = opened.facts;
+        let replication = if facts.in_recovery {
+            ReplicationRole::Standby
+        } else {
+            ReplicationRole::Primary
+        };
+        Ok(TestServerResponse {
+            server_version: facts.server_version,
+            replication_role: replication.into(),
+            system_identifier: facts.system_identifier.unwrap_or_default(),
+            pooler_in_front: facts.is_pooler,
+            role: Some(capabilities(role)),
+            // Every other mode refuses a connection that is not.
+            encrypted: server.destination.tls().mode() != SslMode::Disable,
+            server_max_connections: facts.max_connections,
+            instance: format!("instances/{}", opened.instance),
+        })
+    }
+}
+
+fn capabilities(role: RoleFacts) -> RoleCapabilities {
+    RoleCapabilities {
+        name: role.name,
+        superuser: role.superuser,
+        create_database: role.create_database,
+        create_role: role.create_role,
+        replication: role.replication,
+        bypass_row_security: role.bypass_row_security,
+        connection_limit: role.connection_limit,
+        monitor: role.monitor,
+    }
+}

@@ -1,0 +1,175 @@
+//! The sessions of this pooler, and for a while the names of those that ended.
+//!
+//! Invariant: only the owner of a session learns anything about it, its end included; to everybody else a session of
+//! another user, one that ended and one that never was are the same.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::id::{ServerId, UserId};
+use domain::session::SessionName;
+use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
+
+use crate::error::{LossCause, PoolerError};
+use crate::session::Session;
+
+/// How long the end of a session is remembered.
+const MEMORY: Duration = Duration::from_secs(3600);
+/// Ends remembered at most; the oldest are forgotten first.
+const MOST_REMEMBERED: usize = 10_000;
+
+/// What lives and what lived.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    sessions: RwLock<HashMap<SessionName, Arc<Session>>>,
+    ended: Mutex<Tombstones>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Tombstone {
+    owner: UserId,
+    cause: LossCause,
+    at: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Tombstones {
+    by_name: HashMap<SessionName, Tombstone>,
+    oldest_first: VecDeque<SessionName>,
+}
+
+impl Tombstones {
+    fn remember(&mut self, name: SessionName, tombstone: Tombstone) {
+        while let Some(oldest) = self.oldest_first.front() {
+            let old = self
+                .by_name
+                .get(oldest)
+                .is_none_or(|old| tombstone.at.duration_since(old.at) > MEMORY);
+            if !old && self.oldest_first.len() < MOST_REMEMBERED {
+                break;
+            }
+            self.by_name.remove(oldest);
+            self.oldest_first.pop_front();
+        }
+        if self.by_name.insert(name, tombstone).is_none() {
+            self.oldest_first.push_back(name);
+        }
+    }
+
+    fn cause(&self, name: &SessionName, owner: UserId) -> Option<LossCause> {
+        let tombstone = self.by_name.get(name)?;
+        (tombstone.owner == owner && tombstone.at.elapsed() <= MEMORY).then_some(tombstone.cause)
+    }
+}
+
+impl Registry {
+    /// Adds a session.
+    pub(crate) fn add(&self, session: Arc<Session>) {
+        self.sessions.write().insert(session.facts.name, session);
+    }
+
+    /// Takes a session away and remembers why it ended.
+    pub(crate) fn end(&self, session: &Session, cause: LossCause) {
+        let tombstone = Tombstone {
+            owner: session.facts.owner,
+            cause,
+            at: Instant::now(),
+        };
+        // In this order it is never neither here nor there.
+        self.ended.lock().remember(session.facts.name, tombstone);
+        self.sessions.write().remove(&session.facts.name);
+    }
+
+    /// The caller's session.
+    pub(crate) fn find(&self, name: SessionName, caller: UserId) -> Result<Arc<Session>, PoolerError> {
+        if let Some(session) = self.sessions.read().get(&name)
+            && session.facts.owner == caller
+        {
+            return Ok(Arc::clone(session));
+        }
+        Err(match self.ended.lock().cause(&name, caller) {
+            Some(cause) => PoolerError::StateLost { cause },
+            None => PoolerError::NotFound {
+                resource: name.to_string(),
+            },
+        })
+    }
+
+    /// The caller's sessions, on one server or on all, by name.
+    pub(crate) fn list(&self, caller: UserId, server: Option<ServerId>) -> Vec<Arc<Session>> {
+        let mut sessions: Vec<_> = self
+            .sessions
+            .read()
+            .values()
+            .filter(|session| session.facts.owner == caller)
+            .filter(|session| server.is_none_or(|server| session.facts.name.server == server))
+            .cloned()
+            .collect();
+        sessions.sort_by_key(|session| session.facts.name);
+        sessions
+    }
+
+    /// All sessions.
+    pub(crate) fn all(&self) -> Vec<Arc<Session>> {
+        self.sessions.read().values().cloned().collect()
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.read().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::random::SeededRandom;
+    use domain::session::{PoolerId, SessionId};
+
+    fn name(random: &SeededRandom) -> SessionName {
+        SessionName {
+            server: ServerId::generate(random),
+            session: SessionId::generate(PoolerId(1), random),
+        }
+    }
+
+    #[tokio::test]
+    async fn end_of_a_session_is_told_to_its_owner_only() {
+        let random = SeededRandom::new(1);
+        let (owner, other) = (UserId::generate(&random), UserId::generate(&random));
+        let name = name(&random);
+        let mut tombstones = Tombstones::default();
+        let tombstone = Tombstone {
+            owner,
+            cause: LossCause::IdleTimeout,
+            at: Instant::now(),
+        };
+        tombstones.remember(name, tombstone);
+        assert_eq!(tombstones.cause(&name, owner), Some(LossCause::IdleTimeout));
+        assert_eq!(tombstones.cause(&name, other), None);
+    }
+
+    #[tokio::test]
+    async fn only_so_many_ends_are_remembered() {
+        let random = SeededRandom::new(2);
+        let owner = UserId::generate(&random);
+        let mut tombstones = Tombstones::default();
+        let names: Vec<_> = (0..=MOST_REMEMBERED).map(|_| name(&random)).collect();
+        for name in &names {
+            let tombstone = Tombstone {
+                owner,
+                cause: LossCause::Closed,
+                at: Instant::now(),
+            };
+            tombstones.remember(*name, tombstone);
+        }
+        assert_eq!(tombstones.by_name.len(), MOST_REMEMBERED);
+        assert_eq!(tombstones.cause(&names[0], owner), None);
+        assert_eq!(
+            tombstones.cause(&names[MOST_REMEMBERED], owner),
+            Some(LossCause::Closed)
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! How others reach an execution that is running: flags, and a bell that wakes the task behind them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use tokio::sync::Notify;
+
+/// The flags of one backend's task.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// Rung after each change, and by readers of the pipe.
+    pub(crate) bell: Arc<Notify>,
+    cancel: AtomicBool,
+    close: AtomicBool,
+    rows: AtomicI64,
+}
+
+impl Control {
+    /// Forgets what was said about the last execution.
+    pub(crate) fn reset(&self) {
+        self.cancel.store(false, Ordering::Release);
+        self.rows.store(0, Ordering::Relaxed);
+    }
+
+    /// Asks for the running execution to be cancelled. Call it only while that execution cannot change.
+    pub(crate) fn cancel(&self) {
+        self.cancel.store(true, Ordering::Release);
+        self.bell.notify_one();
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Acquire)
+    }
+
+    /// Asks for the backend to be closed, whatever it does.
+    pub(crate) fn close(&self) {
+        self.close.store(true, Ordering::Release);
+        self.bell.notify_one();
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.close.load(Ordering::Acquire)
+    }
+
+    /// Rows sent so far.
+    pub(crate) fn rows(&self) -> i64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_rows(&self, rows: i64) {
+        self.rows.store(rows, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,373 @@
+//! Runs one execution on a backend: sends its statements, turns what the server says into events, and heeds limits,
+//! cancellation and the reader's pace meanwhile.
+//!
+//! Invariants: a statement is given to the backend only when it is ready and no cancel request is under way; what the
+//! server says is taken from the socket only while the reader has room for it, or when nobody wants it any more.
+
+mod limits;
+mod script;
+mod statement;
+
+use std::time::Duration;
+
+use pgconn::{Connection, ConnectionError, Event, Progress, SendError};
+use rpc::query::v1::execution_event::Kind;
+use rpc::query::v1::{
+    ExecutionFinished, ExecutionOutcome, ExecutionStarted, OnDisconnect, PinReason, SqlError,
+    TransactionStatus,
+};
+use thiserror::Error;
+use tokio::time::Instant;
+
+use self::limits::Limits;
+pub(crate) use self::script::Plan;
+use self::statement::Statement;
+use super::cancelling::Cancelling;
+use super::control::Control;
+use super::copy_source::{CopySource, Feed};
+use super::pipe::PipeWriter;
+use super::transaction_status;
+use crate::backend::{Backend, wake_at};
+use crate::events::EventWriter;
+
+/// The backend is gone, or is in a state that nobody understands.
+#[derive(Debug, Error)]
+pub(crate) enum Lost {
+    /// The connection ended.
+    #[error("the connection to the server was lost")]
+    Connection(#[from] ConnectionError),
+    /// A message could not be sent.
+    #[error("a message could not be sent to the server")]
+    Send(#[from] SendError),
+    /// The session is to be closed and the server does not answer.
+    #[error("the server did not end the statement in time")]
+    Unresponsive,
+    /// The server speaks of replication.
+    #[error("the server began a replication stream")]
+    Replication,
+}
+
+/// Why an execution is cut short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interrupt {
+    Cancelled,
+    TimedOut,
+    ReaderGone,
+    Closing,
+}
+
+/// How an execution ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// In the words of the contract.
+    pub(crate) outcome: ExecutionOutcome,
+    /// Rows sent.
+    pub(crate) rows: i64,
+    /// The last error.
+    pub(crate) error: Option<SqlError>,
+    /// The last command tag.
+    pub(crate) tag: String,
+    /// Rows that tag counts.
+    pub(crate) tag_rows: Option<i64>,
+    /// The transaction, as the server stated it last.
+    pub(crate) transaction: TransactionStatus,
+    /// Why the backend cannot be used any more, if so.
+    pub(crate) lost: Option<Lost>,
+    /// A cancel request may still strike: the backend must be closed.
+    pub(crate) cancel_in_doubt: bool,
+}
+
+/// What an execution says about itself when it begins and ends.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Identity {
+    /// Its name; empty without a session.
+    pub(crate) execution: String,
+    /// The session's incarnation.
+    pub(crate) incarnation: i64,
+    /// True in a session that keeps its backend.
+    pub(crate) pinned: bool,
+}
+
+/// One execution.
+pub(crate) struct Execution<'a> {
+    backend: &'a mut Backend,
+    control: &'a Control,
+    output: Option<PipeWriter>,
+    on_disconnect: OnDisconnect,
+    identity: Identity,
+    writer: EventWriter,
+    statement: Statement,
+    limits: Limits,
+    copy: CopySource,
+    feed: Feed,
+    interrupt: Option<Interrupt>,
+    cancelling: Option<Cancelling>,
+    cancel_in_doubt: bool,
+    rows: i64,
+    error: Option<SqlError>,
+    /// A statement was not run or failed.
+    incomplete: bool,
+    failed: bool,
+}
+
+impl<'a> Execution<'a> {
+    /// An execution whose events go to `output`, or nowhere.
+    pub(crate) fn new(
+        backend: &'a mut Backend,
+        control: &'a Control,
+        output: Option<PipeWriter>,
+        identity: Identity,
+    ) -> Self {
+        Self {
+            backend,
+            control,
+            output,
+            on_disconnect: OnDisconnect::Cancel,
+            identity,
+            writer: EventWriter::new(0),
+            statement: Statement::default(),
+            limits: Limits::new(),
+            copy: CopySource::None,
+            feed: Feed::Nothing,
+            interrupt: None,
+            cancelling: None,
+            cancel_in_doubt: false,
+            rows: 0,
+            error: None,
+            incomplete: false,
+            failed: false,
+        }
+    }
+
+    /// What follows when the reader goes away.
+    pub(crate) fn on_disconnect(mut self, on_disconnect: OnDisconnect) -> Self {
+        self.on_disconnect = on_disconnect;
+        self
+    }
+
+    /// Where `COPY ... FROM STDIN` takes its data.
+    pub(crate) fn copy_from(mut self, copy: CopySource) -> Self {
+        self.copy = copy;
+        self
+    }
+
+    fn start(&mut self) {
+        if self.output.is_some() {
+            self.writer.event(Kind::Started(ExecutionStarted {
+                execution: std::mem::take(&mut self.identity.execution),
+                backend_pid: self.connection().process_id().unwrap_or_default(),
+                incarnation: self.identity.incarnation,
+            }));
+        }
+    }
+
+    /// Ends the execution. The last events are handed to `after`, to be sent once the session is free again.
+    fn end(mut self, result: Result<(), Lost>) -> (Ended, Option<LastEvents>) {
+        let lost = result.err();
+        let outcome = self.outcome(lost.is_some());
+        let transaction = transaction_status(self.connection().transaction_status());
+        let mut pins = Vec::new();
+        if self.identity.pinned && lost.is_none() {
+            pins.push(PinReason::Mode.into());
+            if transaction != TransactionStatus::Idle {
+                pins.push(PinReason::Transaction.into());
+            }
+        }
+        self.writer.event(Kind::Finished(ExecutionFinished {
+            outcome: outcome.into(),
+            transaction_status: transaction.into(),
+            pins,
+            elapsed: prost_types::Duration::try_from(self.limits.elapsed()).ok(),
+            row_count: self.rows,
+        }));
+        let ended = Ended {
+            outcome,
+            rows: self.rows,
+            error: self.error,
+            tag: self.statement.tag,
+            tag_rows: self.statement.tag_rows,
+            transaction,
+            lost,
+            cancel_in_doubt: self.cancel_in_doubt,
+        };
+        (
+            ended,
+            self.output.map(|output| LastEvents {
+                writer: self.writer,
+                output,
+            }),
+        )
+    }
+
+    fn outcome(&self, lost: bool) -> ExecutionOutcome {
+        match self.interrupt {
+            _ if lost => ExecutionOutcome::Lost,
+            Some(Interrupt::TimedOut) if self.incomplete => ExecutionOutcome::TimedOut,
+            Some(_) if self.incomplete => ExecutionOutcome::Cancelled,
+            _ if self.failed => ExecutionOutcome::Failed,
+            _ => ExecutionOutcome::Succeeded,
+        }
+    }
+
+    fn connection(&self) -> &Connection {
+        &self.backend.connection
+    }
+
+    /// Drives the connection until the server is ready for the next statement.
+    async fn until_ready(&mut self) -> Result<(), Lost> {
+        loop {
+            while self.may_read() {
+                let Some(event) = self.backend.connection.next_buffered()? else {
+                    break;
+                };
+                if self.step(event)? {
+                    return self.settle().await;
+                }
+            }
+            self.feed_inline()?;
+            let may_read = self.may_read();
+            let (deadline, feeding) = (self.next_deadline(), !matches!(self.feed, Feed::Nothing));
+            let timer = wake_at(&mut self.backend.timer, deadline);
+            let wants_data = matches!(self.feed, Feed::Stream) && self.backend.connection.pending_out() == 0;
+            tokio::select! {
+                biased;
+                progress = progress(&mut self.backend.connection, feeding && !wants_data), if may_read => {
+                    if let Progress::Event(event) = progress? && self.step(event)? {
+                        return self.settle().await;
+                    }
+                }
+                () = self.control.bell.notified() => self.heed(),
+                piece = self.copy.next(), if wants_data => self.feed_piece(piece)?,
+                () = timer => self.on_timer()?,
+                _ = drive(&mut self.cancelling) => {}
+            }
+        }
+    }
+
+    fn step(&mut self, event: Event) -> Result<bool, Lost> {
+        let ready = self.on_event(event)?;
+        if self.writer.is_full() {
+            self.flush();
+        }
+        Ok(ready)
+    }
+
+    /// After ReadyForQuery: no cancel request may be left that would hit the next statement.
+    async fn settle(&mut self) -> Result<(), Lost> {
+        self.feed = Feed::Nothing;
+        if let Some(cancelling) = self.cancelling.take() {
+            self.cancel_in_doubt |= !cancelling.settle().await;
+        }
+        Ok(())
+    }
+
+    fn may_read(&self) -> bool {
+        self.interrupt.is_some() || self.output.as_ref().is_none_or(PipeWriter::has_room)
+    }
+
+    /// Hands over what was written, or drops it where nobody reads.
+    fn flush(&mut self) {
+        self.control.set_rows(self.rows);
+        match &self.output {
+            None => self.writer.clear(),
+            // What is left after an interrupt goes with the last events.
+            Some(output) if output.has_room() => {
+                if let Some(message) = self.writer.take() {
+                    output.push(message);
+                    self.limits.sent();
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Looks at what others want.
+    fn heed(&mut self) {
+        if self.control.is_closing() {
+            self.interrupt(Interrupt::Closing);
+        }
+        if self.control.is_cancelled() {
+            self.interrupt(Interrupt::Cancelled);
+        }
+        if self.output.as_ref().is_some_and(PipeWriter::reader_gone) {
+            self.output = None;
+            if self.on_disconnect != OnDisconnect::Continue {
+                self.interrupt(Interrupt::ReaderGone);
+            }
+        }
+    }
+
+    /// Cuts the execution short: rows are dropped from now on, and the backend is asked to stop.
+    fn interrupt(&mut self, interrupt: Interrupt) {
+        if interrupt == Interrupt::Closing {
+            self.limits.closing();
+        }
+        if self.interrupt.is_some() {
+            return;
+        }
+        self.interrupt = Some(interrupt);
+        self.statement.drop_rows();
+        self.writer.drop_large_row();
+        if self.backend.connection.ready_owed() == 0 {
+            return;
+        }
+        // A server that waits for COPY data does not heed a cancel request before some data comes.
+        if !matches!(self.feed, Feed::Nothing) {
+            self.feed = Feed::Nothing;
+            let _ = self.backend.connection.copy_fail("canceled");
+        }
+        let key = self.backend.connection.cancel_key().cloned();
+        self.cancelling =
+            key.map(|key| Cancelling::new(key, self.backend.connection.cancel_target().clone()));
+    }
+
+    /// True where no further statement is to be run.
+    fn is_over(&mut self) -> bool {
+        self.heed();
+        self.interrupt.is_some()
+    }
+}
+
+/// The last events of an execution and where they go.
+pub(crate) struct LastEvents {
+    writer: EventWriter,
+    output: PipeWriter,
+}
+
+impl LastEvents {
+    /// Sends them.
+    pub(crate) fn send(mut self) {
+        if let Some(message) = self.writer.take() {
+            self.output.push(message);
+        }
+        self.output.end();
+    }
+}
+
+/// The next event; while data is being sent, also that it has left.
+async fn progress(connection: &mut Connection, feeding: bool) -> Result<Progress, ConnectionError> {
+    if feeding {
+        connection.flush_or_next().await
+    } else {
+        connection.next().await.map(Progress::Event)
+    }
+}
+
+async fn drive(cancelling: &mut Option<Cancelling>) -> std::convert::Infallible {
+    match cancelling {
+        Some(cancelling) => cancelling.drive().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Time without an event after which a heartbeat is sent.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How long events wait for others to go with them.
+const LINGER: Duration = Duration::from_millis(3);
+/// How long a backend that is to be closed has to end its statement.
+const CLOSING: Duration = Duration::from_secs(5);
+
+fn earliest(deadlines: impl IntoIterator<Item = Option<Instant>>) -> Instant {
+    let far = Instant::now() + Duration::from_secs(3600);
+    deadlines.into_iter().flatten().fold(far, Instant::min)
+}

@@ -1,0 +1,154 @@
+//! How the statements of a script are sent.
+
+use bytes::Bytes;
+use domain::sql::{self, StringSyntax};
+use rpc::query::v1::parameter::Kind;
+use rpc::query::v1::{OnError, Parameter, Script, ScriptMode};
+use std::time::Duration;
+
+use super::{Ended, Execution, LastEvents, Lost, Statement};
+use crate::events::EventWriter;
+use crate::session::copy_source::CopySource;
+
+/// A script in the terms of an execution.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// The SQL.
+    pub(crate) sql: String,
+    /// Values for `$1` and so on.
+    pub(crate) parameters: Vec<Parameter>,
+    /// One message, or statement by statement.
+    pub(crate) one_message: bool,
+    /// Whether a failed statement ends the script.
+    pub(crate) stop_on_error: bool,
+    /// The limit of each statement.
+    pub(crate) statement_timeout: Option<Duration>,
+    /// Most rows sent of each result set.
+    pub(crate) max_rows: Option<i64>,
+    /// Most rows in a message; 0 for our choice.
+    pub(crate) page: usize,
+    /// Data for COPY statements.
+    pub(crate) copy_input: Vec<Bytes>,
+}
+
+impl Plan {
+    /// Takes a script whose fields were checked.
+    pub(crate) fn new(script: Script, statement_timeout: Option<Duration>) -> Self {
+        Self {
+            one_message: script.mode() == ScriptMode::OneMessage,
+            stop_on_error: script.on_error() != OnError::Continue,
+            statement_timeout,
+            max_rows: script.max_rows.filter(|rows| *rows > 0),
+            page: usize::try_from(script.page_size).unwrap_or_default(),
+            sql: script.sql,
+            parameters: script.parameters,
+            copy_input: script.copy_input,
+        }
+    }
+
+    /// One statement without limits.
+    pub(crate) fn statement(sql: String, statement_timeout: Option<Duration>) -> Self {
+        Self::new(
+            Script {
+                sql,
+                mode: ScriptMode::OneMessage.into(),
+                ..Script::default()
+            },
+            statement_timeout,
+        )
+    }
+}
+
+impl Execution<'_> {
+    /// Runs the script.
+    pub(crate) async fn run(mut self, plan: Plan) -> (Ended, Option<LastEvents>) {
+        self.writer = EventWriter::new(plan.page);
+        self.start();
+        let result = self.script(plan).await;
+        self.end(result)
+    }
+
+    async fn script(&mut self, mut plan: Plan) -> Result<(), Lost> {
+        if !plan.parameters.is_empty() {
+            return self.with_parameters(&plan).await;
+        }
+        if plan.one_message {
+            self.begin_statement(&plan, 0, 0);
+            return self.message(&plan.sql).await;
+        }
+        if !plan.copy_input.is_empty() {
+            self.copy = CopySource::Inline(std::mem::take(&mut plan.copy_input).into());
+        }
+        let mut pieces = sql::Script::new(&plan.sql);
+        let mut index = 0;
+        while let Some(piece) = pieces.next_piece(self.string_syntax()) {
+            if piece.statement.is_empty() {
+                continue;
+            }
+            self.begin_statement(&plan, index, piece.chars_before);
+            self.message(piece.statement).await?;
+            if self.incomplete && plan.stop_on_error {
+                break;
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// Sends one simple Query and drives it to its end, unless the execution is over.
+    async fn message(&mut self, sql: &str) -> Result<(), Lost> {
+        if self.is_over() {
+            self.incomplete = true;
+            return Ok(());
+        }
+        self.backend.connection.query(sql)?;
+        self.finish_statement().await
+    }
+
+    async fn with_parameters(&mut self, plan: &Plan) -> Result<(), Lost> {
+        self.begin_statement(plan, 0, 0);
+        if self.is_over() {
+            self.incomplete = true;
+            return Ok(());
+        }
+        let types: Vec<u32> = plan
+            .parameters
+            .iter()
+            .map(|parameter| parameter.type_oid)
+            .collect();
+        let values = plan.parameters.iter().map(|parameter| match &parameter.kind {
+            Some(Kind::Text(text)) => Some(text.as_bytes()),
+            Some(Kind::Null(_)) | None => None,
+        });
+        let connection = &mut self.backend.connection;
+        connection.parse("", &plan.sql, &types)?;
+        // After a refusal here a Sync must still follow, or the connection is of no more use.
+        let sent = connection
+            .bind("", "", values)
+            .and_then(|()| connection.describe_portal(""))
+            .and_then(|()| connection.execute("", 0));
+        connection.sync()?;
+        let ended = self.finish_statement().await;
+        sent?;
+        ended
+    }
+
+    async fn finish_statement(&mut self) -> Result<(), Lost> {
+        self.until_ready().await?;
+        self.incomplete = self.statement.failed;
+        self.failed |= self.statement.failed;
+        Ok(())
+    }
+
+    fn begin_statement(&mut self, plan: &Plan, index: i32, chars_before: usize) {
+        self.limits.statement(plan.statement_timeout);
+        self.statement = Statement::new(index, chars_before, plan.max_rows);
+    }
+
+    fn string_syntax(&self) -> StringSyntax {
+        match self.connection().parameters().get("standard_conforming_strings") {
+            Some(value) if *value == "off" => StringSyntax::Escape,
+            _ => StringSyntax::Standard,
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The ledger for tasks that wait: a claim becomes a [`Slot`], which gives back what it holds when it is dropped.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use domain::id::UserId;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
+
+use crate::ledger::{Budget, Changes, Claim, Claimed, Ledger, Refused, Ticket, Usage};
+
+/// Claims that may wait for one instance at a time.
+const MOST_WAITING: usize = 1000;
+/// Holders named in a refusal.
+const MOST_HOLDERS: usize = 20;
+
+/// Why no slot was given.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SlotRefused {
+    /// All connections are given out and the wait is over.
+    #[error("all {} connections of the budget are in use and the wait of {}ms is over", view.budget.connections,
+            waited.as_millis())]
+    Exhausted {
+        /// How long the caller waited.
+        waited: Duration,
+        /// The instance as the caller may see it.
+        view: Box<View>,
+    },
+    /// The claim is larger than the budget.
+    #[error("{wanted} connections were asked for and the budget allows {limit}")]
+    TooMany {
+        /// How many were asked for.
+        wanted: u32,
+        /// The most there can be.
+        limit: u32,
+    },
+    /// Too many wait already.
+    #[error("{waiting} others wait for a connection already")]
+    QueueFull {
+        /// How many.
+        waiting: usize,
+    },
+}
+
+/// An instance's budget as one user may see it: counts of everybody, names of what is the user's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// The budget.
+    pub budget: Budget,
+    /// What is given out.
+    pub usage: Usage,
+    /// How many claims wait.
+    pub waiting: usize,
+    /// What holds the user's own connections, at most twenty.
+    pub own_holders: Vec<String>,
+    /// How many connections the user holds.
+    pub own_connections: u32,
+}
+
+#[derive(Debug)]
+struct State {
+    ledger: Ledger,
+    wakers: HashMap<Ticket, Waker>,
+}
+
+/// The slots of one instance. Clones share them.
+#[derive(Clone)]
+pub struct Slots(Arc<Mutex<State>>);
+
+impl Slots {
+    /// Slots of an instance with nothing given out.
+    #[must_use]
+    pub fn new(budget: Budget) -> Self {
+        let ledger = Ledger::new(budget, MOST_WAITING);
+        Self(Arc::new(Mutex::new(State {
+            ledger,
+            wakers: HashMap::new(),
+        })))
+    }
+
+    /// Waits for connections, at most until `deadline`.
+    ///
+    /// # Errors
+    /// [`SlotRefused`]
+    pub async fn acquire(&self, claim: Claim, deadline: Instant) -> Result<Slot, SlotRefused> {
+        let began = Instant::now();
+        let user = claim.user;
+        let mut slot = self.claim(claim)?;
+        match timeout_at(deadline, slot.granted()).await {
+            Ok(Ok(())) => Ok(slot),
+            Ok(Err(refused)) => Err(refused),
+            Err(_) => {
+                let view = Box::new(self.view(user));
+                Err(SlotRefused::Exhausted {
+                    waited: began.elapsed(),
+                    view,
+                })
+            }
+        }
+    }
+
+    /// Puts a claim in the queue, or gives it its connections at once: see [`Slot::granted`].
+    ///
+    /// # Errors
+    /// [`SlotRefused`], but never for a wait that is over.
+    pub fn claim(&self, claim: Claim) -> Result<Slot, SlotRefused> {
+        let wanted = claim.count;
+        match self.0.lock().ledger.claim(claim) {
+            Claimed::Granted(ticket) => Ok(Slot {
+                slots: self.clone(),
+                ticket,
+                granted: true,
+                wanted,
+            }),
+            Claimed::Waiting(ticket) => Ok(Slot {
+                slots: self.clone(),
+                ticket,
+                granted: false,
+                wanted,
+            }),
+            Claimed::Refused(Refused::TooMany { limit }) => Err(SlotRefused::TooMany { wanted, limit }),
+            Claimed::Refused(Refused::QueueFull { waiting }) => Err(SlotRefused::QueueFull { waiting }),
+        }
+    }
+
+    /// Changes the budget.
+    pub fn set_budget(&self, budget: Budget) {
+        let mut state = self.0.lock();
+        if state.ledger.budget() != budget {
+            let changes = state.ledger.set_budget(budget);
+            state.wake(changes);
+        }
+    }
+
+    /// What is given out.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.0.lock().ledger.usage()
+    }
+
+    /// The budget as `user` may see it.
+    #[must_use]
+    pub fn view(&self, user: UserId) -> View {
+        let state = self.0.lock();
+        let ledger = &state.ledger;
+        View {
+            budget: ledger.budget(),
+            usage: ledger.usage(),
+            waiting: ledger.waiting(),
+            own_holders: ledger
+                .held_by(user)
+                .take(MOST_HOLDERS)
+                .map(|claim| claim.holder.clone())
+                .collect(),
+            own_connections: ledger.held_by(user).map(|claim| claim.count).sum(),
+        }
+    }
+}
+
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slots")
+            .field("usage", &self.usage())
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn wake(&mut self, changes: Changes) {
+        for ticket in changes.granted.into_iter().chain(changes.refused) {
+            if let Some(waker) = self.wakers.remove(&ticket) {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// A claim on connections: waiting, then holding. Dropping it ends the wait or gives them back.
+#[derive(Debug)]
+pub struct Slot {
+    slots: Slots,
+    ticket: Ticket,
+    granted: bool,
+    wanted: u32,
+}
+
+impl Slot {
+    /// Waits until the connections are given. Returns at once where they are already. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`SlotRefused::TooMany`] where the budget became too small meanwhile.
+    pub async fn granted(&mut self) -> Result<(), SlotRefused> {
+        if self.granted {
+            return Ok(());
+        }
+        let (slots, ticket, wanted) = (&self.slots, self.ticket, self.wanted);
+        let granted = poll_fn(|cx| {
+            let mut state = slots.0.lock();
+            if state.ledger.position(ticket).is_some() {
+                state.wakers.insert(ticket, cx.waker().clone());
+                return Poll::Pending;
+            }
+            if state.ledger.holds(ticket) {
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Err(SlotRefused::TooMany {
+                wanted,
+                limit: state.ledger.budget().connections,
+            }))
+        })
+        .await;
+        self.granted = granted.is_ok();
+        granted
+    }
+
+    /// How many claims come before this one; nothing once it is given.
+    #[must_use]
+    pub fn position(&self) -> Option<usize> {
+        self.slots.0.lock().ledger.position(self.ticket)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut state = self.slots.0.lock();
+        state.wakers.remove(&self.ticket);
+        let changes = state.ledger.release(self.ticket);
+        state.wake(changes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Class;
+    use uuid::Uuid;
+
+    fn claim(count: u32) -> Claim {
+        Claim {
+            user: UserId::from_uuid(Uuid::nil()),
+            class: Class::Pinned,
+            count,
+            holder: "a session".to_owned(),
+        }
+    }
+
+    fn slots() -> Slots {
+        Slots::new(Budget {
+            connections: 1,
+            reserved: 0,
+        })
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(50)
+    }
+
+    #[tokio::test]
+    async fn dropped_slot_goes_to_the_one_who_waits() {
+        let slots = slots();
+        let held = slots.acquire(claim(1), soon()).await.unwrap();
+        let mut waiting = slots.claim(claim(1)).unwrap();
+        assert_eq!(waiting.position(), Some(0));
+        let (granted, ()) = tokio::join!(waiting.granted(), async { drop(held) });
+        granted.unwrap();
+        drop(waiting);
+        assert_eq!(slots.usage().total(), 0);
+    }
+
+    #[tokio::test]
+    async fn wait_that_is_over_names_the_callers_own_holders() {
+        let slots = slots();
+        let _held = slots.acquire(claim(1), soon()).await.unwrap();
+        let refused = slots.acquire(claim(1), soon()).await.unwrap_err();
+        let SlotRefused::Exhausted { view, .. } = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(
+            (view.own_holders, view.own_connections),
+            (vec!["a session".to_owned()], 1)
+        );
+        assert_eq!(
+            slots.view(UserId::from_uuid(Uuid::max())).own_holders,
+            [] as [&str; 0]
+        );
+        assert_eq!(slots.view(UserId::from_uuid(Uuid::nil())).waiting, 0);
+    }
+
+    #[tokio::test]
+    async fn budget_that_becomes_too_small_ends_the_wait() {
+        let slots = Slots::new(Budget {
+            connections: 2,
+            reserved: 0,
+        });
+        let _held = slots.acquire(claim(1), soon()).await.unwrap();
+        let mut waiting = slots.claim(claim(2)).unwrap();
+        let (refused, ()) = tokio::join!(waiting.granted(), async {
+            slots.set_budget(Budget {
+                connections: 1,
+                reserved: 0,
+            });
+        });
+        assert_eq!(refused, Err(SlotRefused::TooMany { wanted: 2, limit: 1 }));
+    }
+}

@@ -1,0 +1,14 @@
+//! The pooler on real PostgreSQL, through the same trait the API uses.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod budget;
+mod cancelling;
+mod copying;
+mod loss;
+mod opening;
+mod remote;
+mod scripts;
+mod support;
+mod transactions;
+mod values;

@@ -1,0 +1,440 @@
+//! Sessions that are held by other processes: finds the right pooler and asks it over gRPC.
+//!
+//! A call on a session goes where the session's id says, without asking any database. A call that opens something goes to
+//! the instance's owner, or to whoever would become it. A pooler's status reaches the caller as it came; where none came,
+//! because the pooler cannot be reached, the status is UNAVAILABLE `POOLER_UNAVAILABLE`.
+
+mod channels;
+mod failure;
+mod route;
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use domain::id::{InstanceId, ServerId};
+use domain::session::{ExecutionName, PoolerId, SessionName};
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use rpc::errors::v1::ErrorReason;
+use rpc::pooler::v1::pooler_service_client::PoolerServiceClient;
+use rpc::{pooler, query, server};
+use secrecy::ExposeSecret as _;
+use tokio::sync::oneshot;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::transport::{Channel, ClientTlsConfig};
+use tonic::{Request, Response, Status};
+use tonic_types::StatusExt as _;
+
+use self::channels::Channels;
+use self::failure::{broken, unavailable};
+use crate::directory::Directory;
+use crate::{EventStream, Sessions, SlotStream, UserToken};
+
+/// Poolers asked before giving up: the first may have become the wrong one, and so may the one it names.
+const MOST_HOPS: usize = 3;
+
+/// Adds the trace context of the current span to a call's metadata (W3C Trace Context).
+pub type InjectTrace = fn(&mut MetadataMap);
+
+/// Sessions held by poolers elsewhere. Clones share their channels.
+#[derive(Debug, Clone)]
+pub struct PoolerClient {
+    directory: Directory,
+    channels: Channels,
+    inject_trace: InjectTrace,
+}
+
+type Client = PoolerServiceClient<Channel>;
+type Call<M, T> = fn(Client, Request<M>) -> BoxFuture<'static, Result<Response<T>, Status>>;
+
+impl PoolerClient {
+    /// A client that finds poolers through `directory`. Without `tls` it speaks plain HTTP/2: only for a pooler that nobody
+    /// else can reach.
+    #[must_use]
+    pub fn new(directory: Directory, tls: Option<ClientTlsConfig>, inject_trace: InjectTrace) -> Self {
+        Self {
+            directory,
+            channels: Channels::new(tls),
+            inject_trace,
+        }
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        (self.inject_trace)(request.metadata_mut());
+        request
+    }
+
+    fn user_request<T>(&self, token: &UserToken, message: T) -> Result<Request<T>, Status> {
+        let mut request = self.request(message);
+        let value = MetadataValue::try_from(format!("Bearer {}", token.0.expose_secret()));
+        let mut value = value.map_err(|_| {
+            rpc::error::plain(
+                tonic::Code::Unauthenticated,
+                ErrorReason::TokenInvalid,
+                "the token is not one of ours",
+            )
+        })?;
+        value.set_sensitive(true);
+        request.metadata_mut().insert("authorization", value);
+        Ok(request)
+    }
+
+    /// The pooler that holds a session, as far as its id tells. Where that one is dead, any other: it tells the caller that
+    /// the session is gone, which is no reason to try again.
+    fn holder(&self, name: SessionName) -> Result<Client, Status> {
+        let hint = name.session.pooler_hint();
+        let snapshot = self.directory.snapshot();
+        let hinted = snapshot.poolers.iter().find(|entry| entry.pooler == hint);
+        let entry = hinted.or_else(|| snapshot.poolers.first());
+        self.channels.client(entry.ok_or_else(unavailable)?)
+    }
+
+    /// Asks the owner of an instance, or one after the other who may become it, and goes where it is sent.
+    async fn at_instance<M: Clone, T>(
+        &self,
+        instance: InstanceId,
+        token: Option<&UserToken>,
+        message: M,
+        call: Call<M, T>,
+    ) -> Result<Response<T>, Status> {
+        let snapshot = self.directory.snapshot();
+        let mut asked: Vec<PoolerId> = Vec::new();
+        let mut next = route::first(&snapshot, instance);
+        let mut last = unavailable();
+        while let Some(entry) = next.filter(|_| asked.len() < MOST_HOPS) {
+            asked.push(entry.pooler);
+            let request = match token {
+                Some(token) => self.user_request(token, message.clone())?,
+                None => self.request(message.clone()),
+            };
+            let error = match call(self.channels.client(entry)?, request).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => broken(error),
+            };
+            next = match rpc::error::reason(&error) {
+                Some(ErrorReason::Moved) => named_owner(&error)
+                    .and_then(|owner| snapshot.poolers.iter().find(|entry| entry.pooler == owner))
+                    .filter(|entry| !asked.contains(&entry.pooler)),
+                // Nothing has reached it: another may take its place.
+                Some(ErrorReason::PoolerUnavailable | ErrorReason::ShuttingDown) => {
+                    route::next(&snapshot, instance, &asked)
+                }
+                _ => return Err(error),
+            };
+            last = error;
+        }
+        Err(last)
+    }
+}
+
+fn named_owner(error: &Status) -> Option<PoolerId> {
+    error
+        .get_details_error_info()?
+        .metadata
+        .get("pooler")?
+        .parse()
+        .ok()
+        .map(PoolerId)
+}
+
+fn whole<T>(field: Option<T>) -> Result<T, Status> {
+    field.ok_or_else(|| Status::internal("the pooler's answer is incomplete"))
+}
+
+fn stream<T: 'static>(
+    answer: Result<Response<tonic::Streaming<T>>, Status>,
+) -> Result<BoxStream<'static, Result<T, Status>>, Status> {
+    let stream = answer.map_err(broken)?.into_inner();
+    Ok(stream.map(|item| item.map_err(broken)).boxed())
+}
+
+/// The messages of a COPY. A stream that breaks off must not look like one that ended, or half of the data would be
+/// committed; and HTTP/2 shows a call that was given up as a stream that ends. So the end of `requests` is only told to the
+/// call, through `over`, and ours comes when the call, being still there, says so through `end`.
+struct CopyMessages {
+    requests: BoxStream<'static, Result<query::v1::CopyInRequest, Status>>,
+    over: Option<oneshot::Sender<Result<(), Status>>>,
+    end: oneshot::Receiver<()>,
+}
+
+impl Stream for CopyMessages {
+    type Item = pooler::v1::CopyInRequest;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.over.is_some() {
+            let over = match ready!(self.requests.poll_next_unpin(cx)) {
+                Some(Ok(request)) => {
+                    return Poll::Ready(Some(pooler::v1::CopyInRequest {
+                        request: Some(request),
+                    }));
+                }
+                Some(Err(error)) => Err(error),
+                None => Ok(()),
+            };
+            if let Some(sender) = self.over.take() {
+                // Nobody listens where the call is given up already.
+                let _ = sender.send(over);
+            }
+        }
+        match ready!(self.end.poll_unpin(cx)) {
+            Ok(()) => Poll::Ready(None),
+            Err(_) => Poll::Pending,
+        }
+    }
+}
+
+#[async_trait]
+impl Sessions for PoolerClient {
+    async fn open_session(
+        &self,
+        token: &UserToken,
+        instance: InstanceId,
+        request: query::v1::OpenSessionRequest,
+    ) -> Result<query::v1::Session, Status> {
+        let message = pooler::v1::OpenSessionRequest {
+            request: Some(request),
+        };
+        let answer = self.at_instance(instance, Some(token), message, |mut client, request| {
+            async move { client.open_session(request).await }.boxed()
+        });
+        whole(answer.await?.into_inner().session)
+    }
+
+    async fn get_session(&self, token: &UserToken, name: SessionName) -> Result<query::v1::Session, Status> {
+        let message = pooler::v1::GetSessionRequest {
+            name: name.to_string(),
+        };
+        let answer = self
+            .holder(name)?
+            .get_session(self.user_request(token, message)?)
+            .await;
+        whole(answer.map_err(broken)?.into_inner().session)
+    }
+
+    async fn list_sessions(
+        &self,
+        token: &UserToken,
+        server: Option<ServerId>,
+    ) -> Result<Vec<query::v1::Session>, Status> {
+        let parent = server.map_or_else(|| "servers/-".to_owned(), |server| format!("servers/{server}"));
+        let snapshot = self.directory.snapshot();
+        let asks = snapshot.poolers.iter().map(|entry| {
+            let message = pooler::v1::ListSessionsRequest {
+                parent: parent.clone(),
+            };
+            async move {
+                let answer = self
+                    .channels
+                    .client(entry)?
+                    .list_sessions(self.user_request(token, message)?)
+                    .await;
+                answer.map(|answer| answer.into_inner().sessions).map_err(broken)
+            }
+        });
+        let mut sessions = Vec::new();
+        for answer in futures::future::join_all(asks).await {
+            match answer {
+                Ok(some) => sessions.extend(some),
+                // A pooler that is gone has no sessions any more.
+                Err(error) if rpc::error::reason(&error) == Some(ErrorReason::PoolerUnavailable) => {
+                    tracing::warn!("a pooler did not answer and its sessions are not listed");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        sessions.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(sessions)
+    }
+
+    async fn keep_session_alive(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+    ) -> Result<query::v1::Session, Status> {
+        let message = pooler::v1::KeepSessionAliveRequest {
+            name: name.to_string(),
+        };
+        let answer = self
+            .holder(name)?
+            .keep_session_alive(self.user_request(token, message)?)
+            .await;
+        whole(answer.map_err(broken)?.into_inner().session)
+    }
+
+    async fn close_session(&self, token: &UserToken, name: SessionName) -> Result<(), Status> {
+        let message = pooler::v1::CloseSessionRequest {
+            name: name.to_string(),
+        };
+        let answer = self
+            .holder(name)?
+            .close_session(self.user_request(token, message)?)
+            .await;
+        answer.map(drop).map_err(broken)
+    }
+
+    async fn execute(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+        request: query::v1::ExecuteRequest,
+    ) -> Result<EventStream, Status> {
+        let message = pooler::v1::ExecuteRequest {
+            request: Some(request),
+        };
+        stream(
+            self.holder(name)?
+                .execute(self.user_request(token, message)?)
+                .await,
+        )
+    }
+
+    async fn run_script(
+        &self,
+        token: &UserToken,
+        instance: InstanceId,
+        request: pooler::v1::RunScriptRequest,
+    ) -> Result<EventStream, Status> {
+        let answer = self.at_instance(instance, Some(token), request, |mut client, request| {
+            async move { client.run_script(request).await }.boxed()
+        });
+        stream(answer.await)
+    }
+
+    async fn get_execution(
+        &self,
+        token: &UserToken,
+        name: ExecutionName,
+    ) -> Result<query::v1::Execution, Status> {
+        let message = pooler::v1::GetExecutionRequest {
+            name: name.to_string(),
+        };
+        let answer = self
+            .holder(name.session)?
+            .get_execution(self.user_request(token, message)?)
+            .await;
+        whole(answer.map_err(broken)?.into_inner().execution)
+    }
+
+    async fn cancel_execution(&self, token: &UserToken, name: ExecutionName) -> Result<(), Status> {
+        let message = pooler::v1::CancelExecutionRequest {
+            name: name.to_string(),
+        };
+        let answer = self
+            .holder(name.session)?
+            .cancel_execution(self.user_request(token, message)?)
+            .await;
+        answer.map(drop).map_err(broken)
+    }
+
+    async fn begin_transaction(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+        request: query::v1::BeginTransactionRequest,
+    ) -> Result<query::v1::Session, Status> {
+        // The pooler reads the session's name from the request; the caller's word for it is `name`.
+        let request = query::v1::BeginTransactionRequest {
+            session: name.to_string(),
+            ..request
+        };
+        let message = pooler::v1::BeginTransactionRequest {
+            request: Some(request),
+        };
+        let answer = self
+            .holder(name)?
+            .begin_transaction(self.user_request(token, message)?)
+            .await;
+        whole(answer.map_err(broken)?.into_inner().session)
+    }
+
+    async fn commit_transaction(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+    ) -> Result<query::v1::CommitTransactionResponse, Status> {
+        let message = pooler::v1::CommitTransactionRequest {
+            session: name.to_string(),
+        };
+        let answer = self
+            .holder(name)?
+            .commit_transaction(self.user_request(token, message)?)
+            .await;
+        whole(answer.map_err(broken)?.into_inner().response)
+    }
+
+    async fn rollback_transaction(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+    ) -> Result<query::v1::Session, Status> {
+        let message = pooler::v1::RollbackTransactionRequest {
+            session: name.to_string(),
+        };
+        let answer = self
+            .holder(name)?
+            .rollback_transaction(self.user_request(token, message)?)
+            .await;
+        whole(answer.map_err(broken)?.into_inner().session)
+    }
+
+    async fn copy_in(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+        requests: BoxStream<'static, Result<query::v1::CopyInRequest, Status>>,
+    ) -> Result<query::v1::CopyInResponse, Status> {
+        let mut client = self.holder(name)?;
+        let (over, when_over) = oneshot::channel();
+        let (end, when_to_end) = oneshot::channel();
+        let messages = CopyMessages {
+            requests,
+            over: Some(over),
+            end: when_to_end,
+        };
+        let request = self.user_request(token, messages)?;
+        let call = client.copy_in(request);
+        tokio::pin!(call);
+        let answer = tokio::select! {
+            answer = &mut call => answer,
+            over = when_over => {
+                if let Ok(Err(error)) = over {
+                    return Err(error);
+                }
+                // A call that was given up is dropped here.
+                tokio::task::yield_now().await;
+                let _ = end.send(());
+                call.await
+            }
+        };
+        whole(answer.map_err(broken)?.into_inner().response)
+    }
+
+    async fn test_server(
+        &self,
+        token: &UserToken,
+        instance: InstanceId,
+        request: server::v1::TestServerRequest,
+    ) -> Result<server::v1::TestServerResponse, Status> {
+        let message = pooler::v1::TestServerRequest {
+            request: Some(request),
+        };
+        let answer = self.at_instance(instance, Some(token), message, |mut client, request| {
+            async move { client.test_server(request).await }.boxed()
+        });
+        whole(answer.await?.into_inner().response)
+    }
+
+    async fn lease_slots(
+        &self,
+        instance: InstanceId,
+        request: pooler::v1::LeaseSlotsRequest,
+    ) -> Result<SlotStream, Status> {
+        let answer = self.at_instance(instance, None, request, |mut client, request| {
+            async move { client.lease_slots(request).await }.boxed()
+        });
+        stream(answer.await)
+    }
+}

@@ -1,0 +1,37 @@
+//! What a caller is told when a pooler says nothing.
+
+use std::time::Duration;
+
+use rpc::errors::v1::ErrorReason;
+use tonic::{Code, Status};
+use tonic_types::ErrorDetails;
+
+/// How soon another try is worth it: a pooler that is gone is replaced within its lease.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// No pooler is there to serve the call.
+pub(super) fn unavailable() -> Status {
+    let details = ErrorDetails::with_retry_info(Some(RETRY));
+    let none: [(&str, &str); 0] = [];
+    let reason = ErrorReason::PoolerUnavailable;
+    rpc::error::status(
+        Code::Unavailable,
+        reason,
+        "no pooler is there to serve the call",
+        none,
+        details,
+    )
+}
+
+/// A pooler's own status as it is; one that the transport made up, because the connection failed, as what it means.
+pub(super) fn broken(status: Status) -> Status {
+    if rpc::error::reason(&status).is_some() {
+        return status;
+    }
+    let transport = std::error::Error::source(&status).is_some();
+    if status.code() == Code::Unavailable || transport {
+        tracing::warn!(code = ?status.code(), message = status.message(), "a pooler cannot be reached");
+        return unavailable();
+    }
+    status
+}

@@ -1,0 +1,87 @@
+//! pg_restore's command line, and the table of contents it prints.
+
+use std::path::Path;
+
+/// How an archive is restored. Always without owners and privileges, and not beyond the first error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestoreOptions {
+    /// True to drop the objects before they are made again.
+    pub clean: bool,
+    /// True for one transaction: all of it or nothing.
+    pub single_transaction: bool,
+}
+
+impl RestoreOptions {
+    /// The arguments, but for the database. `archive` is an absolute path of our own making.
+    #[must_use]
+    pub fn arguments(&self, archive: &Path) -> Vec<String> {
+        let mut arguments: Vec<String> = [
+            "--format=custom",
+            "--no-owner",
+            "--no-privileges",
+            "--no-password",
+            "--exit-on-error",
+            "--verbose",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        if self.clean {
+            arguments.extend(["--clean", "--if-exists"].map(str::to_owned));
+        }
+        if self.single_transaction {
+            arguments.push("--single-transaction".to_owned());
+        }
+        arguments.push(archive.display().to_string());
+        arguments
+    }
+}
+
+/// The arguments to print an archive's table of contents, which reads no more of the archive and connects nowhere.
+#[must_use]
+pub fn list_arguments(archive: &Path) -> Vec<String> {
+    [
+        "--format=custom".to_owned(),
+        "--list".to_owned(),
+        archive.display().to_string(),
+    ]
+    .to_vec()
+}
+
+/// How many entries a table of contents has.
+#[must_use]
+pub fn count_entries(table_of_contents: &str) -> u64 {
+    // `3351; 0 16390 TABLE DATA public t postgres`, between comments that begin with a semicolon.
+    let entry = |line: &&str| {
+        line.split_once("; ")
+            .is_some_and(|(id, _)| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    table_of_contents.lines().filter(entry).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_become_arguments_one_by_one() {
+        let archive = Path::new("/scratch/archive");
+        let arguments = |clean, single_transaction| {
+            RestoreOptions {
+                clean,
+                single_transaction,
+            }
+            .arguments(archive)
+            .join(" ")
+        };
+        assert!(!arguments(false, false).contains("--clean"));
+        assert!(arguments(true, false).contains("--clean --if-exists"));
+        assert!(arguments(false, true).ends_with("--single-transaction /scratch/archive"));
+    }
+
+    #[test]
+    fn entries_are_counted_without_comments() {
+        let text = ";\n; Archive created at 2026-01-01\n;     TOC Entries: 2\n;\n5; 2615 2200 SCHEMA - a b\n3351; 0 16390 TABLE DATA a t b\n";
+        assert_eq!(count_entries(text), 2);
+        assert_eq!(count_entries(""), 0);
+    }
+}

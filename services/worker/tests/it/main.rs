@@ -1,0 +1,11 @@
+//! A worker with a real config database, a real target and PostgreSQL's own programs.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod backing_up;
+mod cancelling;
+mod failing;
+mod losing;
+mod restoring;
+mod slots;
+mod world;

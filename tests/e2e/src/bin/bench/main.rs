@@ -1,0 +1,136 @@
+//! How fast pgmoor is next to what it is made of, on this machine: prints the tables of
+//! `docs/src/development/performance.md`. `script/bench` builds and runs this program.
+//!
+//! Everything that is compared runs in one process's lifetime, in interleaved rounds, so that a noisy
+//! neighbour hits all alike; the tables have medians over the rounds and ratios of medians.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program whose output is what it is for"
+)]
+
+mod echo;
+mod execute;
+mod report;
+mod sessions;
+mod stream;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use e2e::world::{Caller, Scale};
+use e2e::{World, WorldOptions};
+use harness::ClusterOptions;
+use rpc::server::v1::{GetServerRequest, Instance, UpdateInstanceRequest};
+
+/// Connections pgmoor may keep to the target: the sessions of the largest run, and some.
+const BUDGET: i32 = 120;
+
+const USAGE: &str = "\
+Usage: script/bench [--quick]
+
+Measures Execute, streaming and sessions on this machine and prints Markdown. Takes some minutes.
+
+  --quick  one short round of everything, to see that it works; its numbers mean nothing";
+
+/// How long and how often things are measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    /// Rounds of Execute.
+    pub(crate) execute_rounds: usize,
+    /// Length of each of its measurements.
+    pub(crate) execute_time: std::time::Duration,
+    /// Rounds of the stream.
+    pub(crate) stream_rounds: usize,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let mut effort = Effort {
+        execute_rounds: 5,
+        execute_time: std::time::Duration::from_secs(3),
+        stream_rounds: 5,
+    };
+    match words.next().as_deref() {
+        // Not for people: what `echo::Echo` starts.
+        Some("echo") => return echo::serve(words.collect()).await,
+        Some("--quick") => {
+            effort = Effort {
+                execute_rounds: 1,
+                execute_time: std::time::Duration::from_millis(300),
+                stream_rounds: 1,
+            }
+        }
+        Some("--help" | "-h") => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Some(other) => {
+            eprintln!("script/bench: {other} is not an option\n\n{USAGE}");
+            return ExitCode::from(64);
+        }
+        None => {}
+    }
+    match run(effort).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("script/bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(effort: Effort) -> anyhow::Result<()> {
+    eprintln!("Starting PostgreSQL twice, a pooler, an API instance and nginx ...");
+    let world = World::start(WorldOptions {
+        apis: 1,
+        workers: 0,
+        target_cluster: ClusterOptions::default()
+            .setting("max_connections", "200")
+            .setting("shared_buffers", "256MB"),
+        scale: Some(Scale {
+            sales: 1,
+            archive: 10,
+        }),
+        // As an operator would run it; one line per call is part of what a call costs.
+        log_level: "info".to_owned(),
+        ..WorldOptions::default()
+    })
+    .await;
+    let caller = world.superuser().await;
+    let server = world.register_target(caller.a()).await;
+    set_budget(&caller, &server).await?;
+
+    report::machine(&world).await?;
+    sessions::measure(&world, &caller, &server).await?;
+    execute::measure(&world, &caller, &server, effort).await?;
+    stream::measure(&world, &caller, &server, effort).await
+}
+
+/// Raises the instance's budget, so that it is not what is measured.
+async fn set_budget(caller: &Caller, server: &str) -> anyhow::Result<()> {
+    let request = GetServerRequest {
+        name: server.to_owned(),
+    };
+    let registered = caller
+        .a()
+        .servers()
+        .get_server(request)
+        .await?
+        .into_inner()
+        .server;
+    let request = UpdateInstanceRequest {
+        instance: Some(Instance {
+            name: registered.context("GetServer answered without one")?.instance,
+            max_connections: BUDGET,
+            ..Instance::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["max_connections".to_owned()],
+        }),
+    };
+    caller.a().instances().update_instance(request).await?;
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! The configuration files of a world, as an operator would write them.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::Role;
+use crate::admin::Certificate;
+
+/// What all processes of a world are told alike.
+#[derive(Debug, Clone, Default)]
+pub struct Shared {
+    /// `egress.allow`.
+    pub egress_allow: Vec<String>,
+    /// `egress.loopback_ports`.
+    pub loopback_ports: Vec<u16>,
+    /// `telemetry.otlp_endpoint`.
+    pub otlp_endpoint: Option<String>,
+    /// `telemetry.log_level`.
+    pub log_level: String,
+}
+
+/// What one process is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Own<'a> {
+    /// Its role.
+    pub role: Role,
+    /// The file with the config database's URL.
+    pub url_file: &'a Path,
+    /// Where it listens on 127.0.0.1; a worker does not.
+    pub port: u16,
+    /// What it shows to other roles.
+    pub certificate: &'a Certificate,
+    /// The key that opens passwords; none for the API.
+    pub opening_key_file: Option<&'a Path>,
+    /// Where files and artifacts are.
+    pub storage: &'a Path,
+}
+
+/// The text of a process's configuration file.
+#[must_use]
+pub fn of_process(shared: &Shared, own: &Own<'_>) -> String {
+    let mut text = String::new();
+    let role = own.role;
+    section(&mut text, "config_database", &[("url_file", path(own.url_file))]);
+    match role {
+        Role::Api => section(
+            &mut text,
+            "api",
+            &[
+                ("listen", quoted(&format!("127.0.0.1:{}", own.port))),
+                ("drain_timeout", quoted("5s")),
+                ("access_token_lifetime", quoted("1h")),
+            ],
+        ),
+        Role::Pooler => section(
+            &mut text,
+            "pooler",
+            &[
+                ("listen", quoted(&format!("127.0.0.1:{}", own.port))),
+                ("drain_timeout", quoted("5s")),
+            ],
+        ),
+        Role::Worker => {}
+    }
+    section(
+        &mut text,
+        "trust",
+        &[("authority", path(&own.certificate.authority))],
+    );
+    section(
+        &mut text,
+        &format!("trust.{role}"),
+        &[
+            ("certificate", path(&own.certificate.certificate)),
+            ("key", path(&own.certificate.key)),
+        ],
+    );
+    if let Some(file) = own.opening_key_file {
+        section(&mut text, "sealing", &[("opening_key_file", path(file))]);
+    }
+    if role != Role::Pooler {
+        section(&mut text, "storage", &[("directory", path(own.storage))]);
+    }
+    let ports: Vec<String> = shared.loopback_ports.iter().map(u16::to_string).collect();
+    let allow: Vec<String> = shared.egress_allow.iter().map(|rule| quoted(rule)).collect();
+    section(
+        &mut text,
+        "egress",
+        &[
+            ("allow", format!("[{}]", allow.join(", "))),
+            ("loopback_ports", format!("[{}]", ports.join(", "))),
+        ],
+    );
+    let mut telemetry = vec![
+        ("log_format", quoted("json")),
+        ("log_level", quoted(&shared.log_level)),
+    ];
+    if let Some(endpoint) = &shared.otlp_endpoint {
+        telemetry.push(("otlp_endpoint", quoted(endpoint)));
+    }
+    section(&mut text, "telemetry", &telemetry);
+    text
+}
+
+/// The text of the configuration file of commands that only need the config database.
+#[must_use]
+pub fn of_commands(url_file: &Path) -> String {
+    let mut text = String::new();
+    section(&mut text, "config_database", &[("url_file", path(url_file))]);
+    text
+}
+
+fn section(text: &mut String, name: &str, keys: &[(&str, String)]) {
+    writeln!(text, "[{name}]").expect("writing to a String succeeds");
+    for (key, value) in keys {
+        writeln!(text, "{key} = {value}").expect("writing to a String succeeds");
+    }
+    text.push('\n');
+}
+
+fn path(path: &Path) -> String {
+    quoted(path.to_str().expect("paths of a test are UTF-8"))
+}
+
+/// A basic string of TOML; nothing here has characters that need more than Rust's escapes.
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}

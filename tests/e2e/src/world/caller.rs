@@ -1,0 +1,44 @@
+//! Users of a world.
+
+use crate::Client;
+
+/// A logged-in user, through the balancer and straight to each API instance.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Through the balancer.
+    pub balanced: Client,
+    /// Straight to each instance.
+    pub apis: Vec<Client>,
+}
+
+impl Caller {
+    /// Straight to the first instance.
+    #[must_use]
+    pub fn a(&self) -> &Client {
+        &self.apis[0]
+    }
+
+    /// Straight to the second instance.
+    #[must_use]
+    pub fn b(&self) -> &Client {
+        &self.apis[1]
+    }
+}
+
+/// Registers a server and returns its name.
+///
+/// # Errors
+/// What CreateServer answers.
+pub async fn create_server(
+    caller: &Client,
+    server: rpc::server::v1::Server,
+    password: &str,
+) -> Result<String, tonic::Status> {
+    let request = rpc::server::v1::CreateServerRequest {
+        server: Some(server),
+        password: password.to_owned(),
+        validate_only: false,
+    };
+    let response = caller.servers().create_server(request).await?.into_inner();
+    Ok(response.server.map(|server| server.name).unwrap_or_default())
+}

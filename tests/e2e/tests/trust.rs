@@ -1,0 +1,141 @@
+//! The pooler's port: who is let in, and as whom.
+
+use std::path::Path;
+use std::time::Duration;
+
+use e2e::World;
+use e2e::admin::Certificate;
+use e2e::reason;
+use harness::tls::Authority;
+use rpc::errors::v1::ErrorReason;
+use rpc::pooler::v1::pooler_service_client::PoolerServiceClient;
+use rpc::pooler::v1::{LeaseSlotsRequest, ListSessionsRequest, OpenSessionRequest};
+use tonic::transport::{Certificate as TlsCertificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status};
+
+use crate::worlds::shared;
+
+/// The name in every pooler's certificate.
+const POOLER: &str = "pooler.pgmoor.internal";
+
+fn pooler(world: &World) -> Endpoint {
+    let port = world.poolers()[0].port();
+    let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{port}")).unwrap();
+    endpoint.timeout(Duration::from_secs(10))
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn tls(world: &World) -> ClientTlsConfig {
+    let authority = read(&world.certificate("pooler-0").authority);
+    ClientTlsConfig::new()
+        .ca_certificate(TlsCertificate::from_pem(authority))
+        .domain_name(POOLER)
+}
+
+fn identity(files: &Certificate) -> Identity {
+    Identity::from_pem(read(&files.certificate), read(&files.key))
+}
+
+/// Lists sessions on the pooler with that token.
+async fn list(channel: Channel, token: Option<&str>) -> Result<(), Status> {
+    let mut request = Request::new(ListSessionsRequest {
+        parent: "servers/-".to_owned(),
+    });
+    if let Some(token) = token {
+        let value = format!("Bearer {token}").parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+    }
+    PoolerServiceClient::new(channel)
+        .list_sessions(request)
+        .await
+        .map(drop)
+}
+
+#[tokio::test]
+async fn pooler_takes_no_call_without_a_certificate_of_its_authority() {
+    let world = &shared().await.world;
+    let token = world.superuser().await.a().token().unwrap().to_owned();
+    let clear = Endpoint::from_shared(format!("http://127.0.0.1:{}", world.poolers()[0].port())).unwrap();
+    let foreign = Authority::new().issue("api-0", &["api-0.api.pgmoor.internal", "api.pgmoor.internal"]);
+    let foreign = tls(world).identity(Identity::from_pem(&foreign.certificate, &foreign.key));
+    for endpoint in [
+        clear.timeout(Duration::from_secs(10)),
+        pooler(world).tls_config(tls(world)).unwrap(),
+        pooler(world).tls_config(foreign).unwrap(),
+    ] {
+        // The handshake may be seen to fail by connecting or by the first call.
+        let answer = match endpoint.connect().await {
+            Ok(channel) => list(channel, Some(&token)).await,
+            Err(_) => continue,
+        };
+        let status = answer.expect_err("nobody without a certificate is let in");
+        assert!(
+            matches!(
+                status.code(),
+                Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
+            ),
+            "{status:?}"
+        );
+    }
+    assert!(world.poolers()[0].is_running());
+}
+
+#[tokio::test]
+async fn pooler_believes_no_certificate_holder_about_who_the_user_is() {
+    let world = &shared().await.world;
+    let token = world.superuser().await.a().token().unwrap().to_owned();
+    let tls = tls(world).identity(identity(&world.certificate("api-0")));
+    let channel = pooler(world).tls_config(tls).unwrap().connect().await.unwrap();
+    list(channel.clone(), Some(&token)).await.unwrap();
+
+    let missing = list(channel.clone(), None).await;
+    reason::expect(missing, Code::Unauthenticated, ErrorReason::CredentialsMissing);
+    for forged in forged(&token) {
+        let refused = list(channel.clone(), Some(&forged)).await;
+        reason::expect(refused, Code::Unauthenticated, ErrorReason::TokenInvalid);
+    }
+    let request = OpenSessionRequest { request: None };
+    let refused = PoolerServiceClient::new(channel).open_session(request).await;
+    reason::expect(refused, Code::Unauthenticated, ErrorReason::CredentialsMissing);
+}
+
+/// Tokens that look like that one and are not: another signature, another content, none.
+fn forged(token: &str) -> Vec<String> {
+    let flip = |at: usize| {
+        let mut bytes = token.as_bytes().to_vec();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        String::from_utf8(bytes).unwrap()
+    };
+    let payload = token.find('.').unwrap() + 10;
+    let unsigned = token.rsplit_once('.').unwrap().0;
+    vec![
+        flip(token.len() - 20),
+        flip(payload),
+        format!("{unsigned}."),
+        unsigned.to_owned(),
+        format!("{token}A"),
+    ]
+}
+
+#[tokio::test]
+async fn slots_are_leased_to_workers_only() {
+    let world = &shared().await.world;
+    let tls = tls(world).identity(identity(&world.certificate("api-0")));
+    let channel = pooler(world).tls_config(tls).unwrap().connect().await.unwrap();
+    let mut request = Request::new(LeaseSlotsRequest {
+        count: 1,
+        ..LeaseSlotsRequest::default()
+    });
+    let token = world.superuser().await.a().token().unwrap().to_owned();
+    let value = format!("Bearer {token}").parse().unwrap();
+    request.metadata_mut().insert("authorization", value);
+    let refused = PoolerServiceClient::new(channel).lease_slots(request).await;
+    reason::expect(
+        refused.map(drop),
+        Code::PermissionDenied,
+        ErrorReason::PermissionMissing,
+    );
+}
