@@ -3,15 +3,23 @@
 //!
 //! Invariant: no claim is read before the signature holds, and which key and algorithm are used is decided
 //! here, not by the token: the header must be exactly one of ours.
+//!
+//! A token also says who its user was when it was made. That is not what decides while the user's record can
+//! be read: see [`crate::TokenVerifier`].
+
+use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
 use domain::id::{LoginId, UserId};
+use domain::name::DisplayName;
+use domain::username::Username;
 use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use crate::error::AuthError;
 use crate::signing_key::{KeyId, SigningKey};
+use crate::standing::UserState;
 
 /// How far the clocks of two instances may be apart.
 pub(crate) const SKEW: Duration = Duration::seconds(30);
@@ -23,12 +31,14 @@ const ISSUER: &str = "pgmoor";
 const AUDIENCE: &str = "pgmoor";
 
 /// What an access token says, after its signature was checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AccessToken {
     pub(crate) user: UserId,
     pub(crate) login: LoginId,
     pub(crate) issued: OffsetDateTime,
     pub(crate) expires: OffsetDateTime,
+    /// The user as of when the token was made; `None` in a token of a version that did not say.
+    pub(crate) stated: Option<Arc<UserState>>,
 }
 
 /// Unknown members are refused: `crit`, `jwk` and `jku` among them.
@@ -52,7 +62,15 @@ struct Claims<'a> {
     /// second.
     iat: f64,
     exp: i64,
+    /// All of it or nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    who: Option<Who>,
 }
+
+/// User name, display name, and whether an administrator. A list without names of its members, so that with
+/// the longest names a token is still within [`crate::MAX_TOKEN_BYTES`].
+#[derive(Debug, Serialize, Deserialize)]
+struct Who(String, String, bool);
 
 /// A token whose signature was not checked yet. It tells only which key to check it with.
 #[derive(Debug)]
@@ -79,6 +97,7 @@ impl AccessToken {
             lid: &self.login.to_string(),
             iat: numeric_date(self.issued),
             exp: self.expires.unix_timestamp(),
+            who: self.stated.as_deref().map(Who::of),
         };
         let header = BASE64URL_NOPAD.encode(&serde_json::to_vec(&header)?);
         let claims = BASE64URL_NOPAD.encode(&serde_json::to_vec(&claims)?);
@@ -134,11 +153,38 @@ impl<'a> Unverified<'a> {
         if expires.checked_add(SKEW).is_none() || issued > expires {
             return Err(AuthError::TokenInvalid);
         }
+        let user = claims.sub.parse().map_err(|_| AuthError::TokenInvalid)?;
+        let stated = claims.who.map(|who| who.read(user)).transpose()?;
         Ok(AccessToken {
-            user: claims.sub.parse().map_err(|_| AuthError::TokenInvalid)?,
+            user,
             login: claims.lid.parse().map_err(|_| AuthError::TokenInvalid)?,
             issued,
             expires,
+            stated: stated.map(Arc::new),
+        })
+    }
+}
+
+impl Who {
+    fn of(user: &UserState) -> Self {
+        Self(
+            user.username.clone(),
+            user.display_name.clone(),
+            user.administrator,
+        )
+    }
+
+    fn read(self, user: UserId) -> Result<UserState, AuthError> {
+        let Self(username, display_name, administrator) = self;
+        let username: Username = username.parse().map_err(|_| AuthError::TokenInvalid)?;
+        let display_name: DisplayName = display_name.parse().map_err(|_| AuthError::TokenInvalid)?;
+        Ok(UserState {
+            user,
+            username: username.as_str().to_owned(),
+            display_name: display_name.as_str().to_owned(),
+            administrator,
+            // No token is made for a user who is.
+            disabled: false,
         })
     }
 }
@@ -197,6 +243,17 @@ mod tests {
             login,
             issued: NOW,
             expires: datetime!(2026-01-02 03:14:05 UTC),
+            stated: Some(Arc::new(stated(user, "alice", "Alice \"Å\" \\ Smith"))),
+        }
+    }
+
+    fn stated(user: UserId, username: &str, display_name: &str) -> UserState {
+        UserState {
+            user,
+            username: username.to_owned(),
+            display_name: display_name.to_owned(),
+            administrator: false,
+            disabled: false,
         }
     }
 
@@ -222,10 +279,12 @@ mod tests {
             login,
             issued,
             expires,
+            ..
         } = token();
         json!({
             "iss": "pgmoor", "aud": "pgmoor", "sub": user.to_string(), "lid": login.to_string(),
             "iat": numeric_date(issued), "exp": expires.unix_timestamp(),
+            "who": ["alice", "Alice \"Å\" \\ Smith", false],
         })
     }
 
@@ -238,6 +297,33 @@ mod tests {
     fn token_survives_its_text_form() {
         assert_eq!(open(&token().sign(&key()).unwrap()), Ok(token()));
         assert_eq!(open(&forge(&header(), &claims())), Ok(token()));
+    }
+
+    #[test]
+    fn token_that_does_not_say_who_its_user_is_is_read() {
+        let mut old = claims();
+        old.as_object_mut().unwrap().remove("who");
+        let read = open(&forge(&header(), &old)).unwrap();
+        assert_eq!(
+            read,
+            AccessToken {
+                stated: None,
+                ..token()
+            }
+        );
+        assert_eq!(open(&read.sign(&key()).unwrap()), Ok(read));
+    }
+
+    #[test]
+    fn token_with_the_longest_names_is_not_too_long() {
+        for widest in ["\u{10ffff}", "\"", "\\"] {
+            let mut token = token();
+            let (username, display_name) = (widest.repeat(100), widest.repeat(200));
+            token.stated = Some(Arc::new(stated(token.user, &username, &display_name)));
+            let text = token.sign(&key()).unwrap();
+            assert!(text.len() <= crate::MAX_TOKEN_BYTES, "{}", text.len());
+            assert_eq!(open(&text), Ok(token));
+        }
     }
 
     #[test]
@@ -303,6 +389,16 @@ mod tests {
             with(claims(), "exp", json!(i64::MAX)),
             with(claims(), "exp", json!(0)),
             with(claims(), "exp", json!("tomorrow")),
+            with(claims(), "who", json!([])),
+            with(claims(), "who", json!(["alice", "Alice"])),
+            with(claims(), "who", json!(["alice", "Alice", true, true])),
+            with(claims(), "who", json!(["alice", "Alice", "true"])),
+            with(claims(), "who", json!(["", "Alice", true])),
+            with(claims(), "who", json!(["alice", " ", true])),
+            with(claims(), "who", json!(["al ice", "Alice", true])),
+            with(claims(), "who", json!(["alice", "Ali\nce", true])),
+            with(claims(), "who", json!(["x".repeat(101), "Alice", true])),
+            with(claims(), "who", json!(["alice", "x".repeat(201), true])),
             json!({}),
         ] {
             assert_eq!(

@@ -3,8 +3,8 @@
 //!
 //! Invariant: API instances and poolers check a token in the same way, with [`TokenVerifier`], and neither
 //! believes the other. What ends a login, a token or a user takes effect everywhere within 5 s, open streams
-//! included; while the config database is away, what was known stays good until it expires, and nothing new
-//! is believed.
+//! included; while the config database is away, what was known and access tokens stay good until they expire,
+//! and nothing else is believed.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

@@ -320,6 +320,7 @@ impl Logins {
             login: login.id,
             issued,
             expires,
+            stated: Some(Arc::new(login.user.clone().into())),
         };
         let signer = self.signer().await?;
         let signed = token.sign(&signer.key);

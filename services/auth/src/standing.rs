@@ -14,6 +14,7 @@ use domain::access::{Caller, CredentialKind};
 use domain::id::{ApiTokenId, LoginId, UserId};
 use parking_lot::Mutex;
 use store::logins::TokenHash;
+use store::users::User;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -33,7 +34,7 @@ const AGEING: Duration = Duration::from_millis(1500);
 /// How long a refused API token is refused without asking again. Nothing makes it good again.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
-/// A user as last read.
+/// A user as last read, or as an access token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UserState {
     pub(crate) user: UserId,
@@ -41,6 +42,18 @@ pub(crate) struct UserState {
     pub(crate) display_name: String,
     pub(crate) administrator: bool,
     pub(crate) disabled: bool,
+}
+
+impl From<User> for UserState {
+    fn from(user: User) -> Self {
+        Self {
+            user: user.id,
+            username: user.username.as_str().to_owned(),
+            display_name: user.display_name.as_str().to_owned(),
+            administrator: user.administrator,
+            disabled: user.disabled,
+        }
+    }
 }
 
 /// An API token that was good when it was read.
@@ -273,11 +286,6 @@ impl Standing {
         self.0.lock().api_tokens.retain(|_, _| false);
     }
 
-    /// Forgets a user who is not in the database any more.
-    pub(crate) fn forget_user(&self, id: UserId) {
-        self.0.lock().users.remove(&id);
-    }
-
     /// Whether an access token was revoked, as far as is known.
     pub(crate) fn check_access_token(&self, token: &AccessToken) -> Result<(), AuthError> {
         let state = self.0.lock();
@@ -370,6 +378,7 @@ mod tests {
             login: ids.login,
             issued,
             expires: issued + 10 * MINUTE,
+            stated: None,
         }
     }
 

@@ -1,8 +1,10 @@
 //! Who a bearer token stands for, checked in the same way by API instances and poolers.
 //!
 //! Invariant: no call waits for the config database unless it brings a token, a key or a user this process
-//! has not seen lately. What was known when the database went away stays good until it expires; what was not
-//! known is [`AuthError::Unavailable`], never let in and never called invalid.
+//! has not seen lately. What was known when the database went away stays good until it expires. Of a user who
+//! was not known, an access token's own word is taken, for it is signed; any other token or key that was not
+//! known is [`AuthError::Unavailable`], never let in and never called invalid. As soon as the database
+//! answers, the user's record rules again.
 
 mod following;
 
@@ -17,7 +19,6 @@ use domain::random::Random;
 use ed25519_dalek::VerifyingKey;
 use store::api_tokens::FoundApiToken;
 use store::logins::TokenHash;
-use store::users::User;
 use store::{Store, StoreError};
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -186,14 +187,9 @@ impl TokenVerifier {
             return Err(error);
         }
         self.standing.check_access_token(&token)?;
-        let user = self.user(token.user).await?;
+        let user = self.user(token.user, token.stated.as_ref()).await?;
         let credential = CredentialKind::AccessToken { login: token.login };
-        Ok(Arc::new(caller(
-            &user,
-            credential,
-            token.issued,
-            Some(token.expires),
-        )))
+        self.admit(caller(&user, credential, token.issued, Some(token.expires)))
     }
 
     /// An access token whose signature was checked before, by a key that is still good.
@@ -214,7 +210,8 @@ impl TokenVerifier {
             None => self.read_key(unverified.key, now).await?,
         };
         let token = unverified.verify(&key)?;
-        self.standing.keep_access_token(hash, unverified.key, token);
+        self.standing
+            .keep_access_token(hash, unverified.key, token.clone());
         Ok(token)
     }
 
@@ -241,9 +238,15 @@ impl TokenVerifier {
             return Err(AuthError::TokenExpired);
         }
         self.standing.check_api_token(&token)?;
-        let user = self.user(token.user).await?;
+        let user = self.user(token.user, None).await?;
         let credential = CredentialKind::ApiToken { id: token.id };
-        Ok(Arc::new(caller(&user, credential, token.created, token.expires)))
+        self.admit(caller(&user, credential, token.created, token.expires))
+    }
+
+    /// Lets the caller in, unless a revocation was heard of while the user was looked up.
+    fn admit(&self, caller: Caller) -> Result<Arc<Caller>, AuthError> {
+        self.standing.check_caller(&caller)?;
+        Ok(Arc::new(caller))
     }
 
     async fn read_api_token(&self, hash: TokenHash) -> Result<Arc<ApiTokenState>, AuthError> {
@@ -255,7 +258,7 @@ impl TokenVerifier {
             Some(FoundApiToken::Valid { token, user }) => {
                 let state = ApiTokenState::new(token.id, token.user_id, token.create_time, token.expire_time);
                 let state = Arc::new(state);
-                self.standing.keep_user(Arc::new(user_state(user)), read_at);
+                self.standing.keep_user(Arc::new(user.into()), read_at);
                 self.standing.keep_api_token(hash, Arc::clone(&state));
                 return Ok(state);
             }
@@ -268,15 +271,14 @@ impl TokenVerifier {
         Err(reason)
     }
 
-    /// The user as of a few seconds ago, or as last known while the config database is away.
-    async fn user(&self, id: UserId) -> Result<Arc<UserState>, AuthError> {
+    /// The user as of a few seconds ago; while the config database is away, as last known, or else as
+    /// `stated` by the token.
+    async fn user(&self, id: UserId, stated: Option<&Arc<UserState>>) -> Result<Arc<UserState>, AuthError> {
         let user = match self.standing.user(id, Instant::now()) {
             Known::Fresh(user) => user,
-            Known::Stale(user) => match self.read_user(id).await {
-                Err(AuthError::Unavailable) => user,
-                read => read?,
-            },
-            Known::Unknown => self.read_user(id).await?,
+            Known::Stale(user) => self.read_user_or(id, Some(user)).await?,
+            // What is stated is not kept: a record takes its place when it can be read.
+            Known::Unknown => self.read_user_or(id, stated.cloned()).await?,
         };
         if user.disabled {
             Err(AuthError::TokenRevoked)
@@ -285,10 +287,25 @@ impl TokenVerifier {
         }
     }
 
+    async fn read_user_or(
+        &self,
+        id: UserId,
+        otherwise: Option<Arc<UserState>>,
+    ) -> Result<Arc<UserState>, AuthError> {
+        match (self.read_user(id).await, otherwise) {
+            (Err(AuthError::Unavailable), Some(user)) => Ok(user),
+            (read, _) => read,
+        }
+    }
+
     async fn read_user(&self, id: UserId) -> Result<Arc<UserState>, AuthError> {
         let read_at = Instant::now();
         let user = self.look_up("reading a user", self.store.users().get(id)).await?;
-        let user = Arc::new(user_state(user.ok_or(AuthError::TokenRevoked)?));
+        let Some(user) = user else {
+            self.note_gone(id);
+            return Err(AuthError::TokenRevoked);
+        };
+        let user = Arc::new(UserState::from(user));
         self.standing.keep_user(Arc::clone(&user), read_at);
         Ok(user)
     }
@@ -330,15 +347,5 @@ fn caller(
         credential,
         issued,
         expires,
-    }
-}
-
-fn user_state(user: User) -> UserState {
-    UserState {
-        user: user.id,
-        username: user.username.as_str().to_owned(),
-        display_name: user.display_name.as_str().to_owned(),
-        administrator: user.administrator,
-        disabled: user.disabled,
     }
 }

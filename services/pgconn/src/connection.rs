@@ -203,6 +203,18 @@ impl Connection {
         }
     }
 
+    /// Says goodbye and waits until the server has let go, however long that takes: a backend may be deep in a statement
+    /// and not look at its socket. Keepalive ends the wait for a server that is gone.
+    pub async fn gone(mut self) {
+        // After a broken message the socket is still there, and a backend behind it that goes on.
+        if let None | Some(Poison::Protocol(_)) = self.transport.poison() {
+            frontend::terminate(&mut self.transport.out);
+            if let Err(error) = self.drain().await {
+                tracing::debug!(%error, "a connection did not end as it should");
+            }
+        }
+    }
+
     /// Reads and drops everything up to the end, while what is waiting is sent: a server that is sending
     /// would otherwise never get to our goodbye.
     async fn drain(&mut self) -> io::Result<()> {

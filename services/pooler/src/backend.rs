@@ -4,7 +4,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use pgconn::Connection;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use tokio_util::task::TaskTracker;
 
 use crate::slots::Slot;
 
@@ -18,20 +20,36 @@ pub(crate) struct Backend {
     /// One timer for everything its task waits for. It may fire early, never late.
     pub(crate) timer: Pin<Box<Sleep>>,
     slot: Slot,
+    tasks: TaskTracker,
 }
 
 impl Backend {
-    pub(crate) fn new(connection: Connection, slot: Slot) -> Self {
+    /// A backend whose last moments `tasks` keeps track of.
+    pub(crate) fn new(connection: Connection, slot: Slot, tasks: TaskTracker) -> Self {
         Self {
             connection,
             timer: Box::pin(sleep_until(Instant::now())),
             slot,
+            tasks,
         }
     }
 
-    /// Ends the connection and gives the slot back, once the server has let go.
+    /// Ends the connection. The slot is given back when the server has let go, and not before: a backend in a statement
+    /// that cannot be cancelled counts as long as it is there. The caller waits only so long.
     pub(crate) async fn close(self) {
-        drop(self.hang_up().await);
+        let Self {
+            connection,
+            slot,
+            tasks,
+            ..
+        } = self;
+        let gone = tasks.spawn(async move {
+            connection.gone().await;
+            drop(slot);
+        });
+        if timeout(GOODBYE, gone).await.is_err() {
+            tracing::warn!("a backend does not end and keeps its slot");
+        }
     }
 
     /// Ends the connection, once the server has let go, and keeps the slot for another.

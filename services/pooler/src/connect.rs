@@ -175,20 +175,26 @@ fn unreachable(reason: &str) -> TargetError {
     }
 }
 
+/// A status travels in headers, which hold little: what a server says may be long.
+fn shown(text: &str) -> String {
+    const MOST: usize = 1024;
+    text[..text.floor_char_boundary(MOST)].to_owned()
+}
+
 fn target_error(error: &ConnectError) -> TargetError {
-    let reason = error.to_string();
+    let reason = shown(&error.to_string());
     match error {
         ConnectError::Server(refusal) => match refusal.sqlstate.as_str() {
             // Class 28: invalid authorization specification.
             code if code.starts_with("28") => TargetError::Authentication {
-                reason: refusal.message.to_string(),
+                reason: shown(&refusal.message.to_str_lossy()),
             },
             "53300" => TargetError::TooManyClients {
                 retry_after: TOO_MANY_CLIENTS,
             },
             code => TargetError::Refused {
                 sqlstate: code.to_owned(),
-                message: refusal.message.to_string(),
+                message: shown(&refusal.message.to_str_lossy()),
             },
         },
         ConnectError::AuthMethodRefused { .. }
@@ -202,5 +208,16 @@ fn target_error(error: &ConnectError) -> TargetError {
         | ConnectError::Lost { .. }
         | ConnectError::Protocol { .. }
         | ConnectError::Configuration { .. } => TargetError::Unreachable { reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_fits_into_a_status() {
+        assert_eq!(shown("no"), "no");
+        assert_eq!(shown(&"ü".repeat(100_000)).len(), 1024);
     }
 }

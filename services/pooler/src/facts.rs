@@ -51,8 +51,6 @@ pub(crate) struct RoleFacts {
 /// Asks the instance.
 pub(crate) async fn instance(connection: &mut Connection) -> Result<InstanceFacts, TargetError> {
     let row = one_row(connection, INSTANCE).await?;
-    let start: f64 = text(&row, 3).parse().unwrap_or_default();
-    let start = OffsetDateTime::UNIX_EPOCH + time::Duration::microseconds((start * 1e6).round() as i64);
     let system_identifier = if truth(&row, 5) {
         Some(text(&one_row(connection, SYSTEM_IDENTIFIER).await?, 0).to_owned())
     } else {
@@ -65,7 +63,7 @@ pub(crate) async fn instance(connection: &mut Connection) -> Result<InstanceFact
         server_version: text(&row, 1).to_owned(),
         in_recovery: truth(&row, 2),
         system_identifier,
-        postmaster_start_time: start,
+        postmaster_start_time: start_time(text(&row, 3)),
         max_connections: text(&row, 4).parse().unwrap_or_default(),
     })
 }
@@ -91,6 +89,15 @@ fn text(row: &[String], column: usize) -> &str {
 
 fn truth(row: &[String], column: usize) -> bool {
     text(row, column) == "t"
+}
+
+/// Seconds since 1970 as a point in time; 1970 where they are not, or beyond all time.
+fn start_time(seconds: &str) -> OffsetDateTime {
+    let seconds: f64 = seconds.parse().unwrap_or_default();
+    let since = time::Duration::microseconds((seconds * 1e6).round() as i64);
+    OffsetDateTime::UNIX_EPOCH
+        .checked_add(since)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 /// Runs a query of ours and returns its only row, as text.
@@ -126,5 +133,18 @@ async fn one_row(connection: &mut Connection, sql: &str) -> Result<Vec<String>, 
         (_, Some(refusal)) => Err(refusal),
         (Some(row), None) => Ok(row),
         (None, None) => Err(lost(&"the server answered a question with nothing")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_may_claim_any_start_time() {
+        assert_eq!(start_time("1.5").unix_timestamp_nanos(), 1_500_000_000);
+        for absurd in ["1e300", "-1e300", "NaN", "inf", ""] {
+            assert_eq!(start_time(absurd), OffsetDateTime::UNIX_EPOCH, "{absurd}");
+        }
     }
 }

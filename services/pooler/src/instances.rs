@@ -57,7 +57,8 @@ impl Instance {
         }
     }
 
-    fn is_ours(&self) -> bool {
+    /// True where its lease has not run out.
+    pub(crate) fn is_ours(&self) -> bool {
         self.held.lock().is_some_and(|held| Instant::now() < held.until)
     }
 
@@ -103,6 +104,14 @@ impl Instances {
         }
         instance.slots.set_budget(budget(row.budget));
         Ok(instance)
+    }
+
+    /// Counts the connections of `younger` under `older` from now on: they are one.
+    pub(crate) fn merge(&self, older: InstanceId, younger: InstanceId) {
+        let younger = self.by_id.read().get(&younger).cloned();
+        if let Some(younger) = younger.filter(|younger| younger.id != older) {
+            self.get_or_add(older).slots.absorb(&younger.slots);
+        }
     }
 
     fn get_or_add(&self, id: InstanceId) -> Arc<Instance> {

@@ -229,6 +229,20 @@ impl Ledger {
         }
     }
 
+    /// Counts connections that are there already, whatever the budget says.
+    pub fn adopt(&mut self, claim: Claim) -> Ticket {
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        *self.usage.of(claim.class) += claim.count;
+        self.held.insert(ticket, claim);
+        ticket
+    }
+
+    /// Everything that is given out, oldest first.
+    pub fn held(&self) -> impl Iterator<Item = (Ticket, &Claim)> {
+        self.held.iter().map(|(ticket, claim)| (*ticket, claim))
+    }
+
     /// Changes the budget. What is given out above it stays with its holders until they release it.
     pub fn set_budget(&mut self, budget: Budget) -> Changes {
         self.budget = budget;

@@ -93,6 +93,13 @@ pub(crate) fn queue_timeout(milliseconds: i64) -> Result<Duration, PoolerError> 
     }
 }
 
+/// Nothing for a negative one. The conversion itself negates them, which the smallest number does not survive.
+fn duration(given: prost_types::Duration) -> Option<Duration> {
+    (given.seconds >= 0)
+        .then(|| Duration::try_from(given).ok())
+        .flatten()
+}
+
 fn limit(
     field: &'static str,
     given: Option<prost_types::Duration>,
@@ -100,8 +107,8 @@ fn limit(
     most: Duration,
 ) -> Result<Duration, PoolerError> {
     let Some(given) = given else { return Ok(default) };
-    match Duration::try_from(given) {
-        Ok(given) if !given.is_zero() && given <= most => Ok(given),
+    match duration(given) {
+        Some(given) if !given.is_zero() && given <= most => Ok(given),
         _ => Err(invalid(
             field,
             format!("must be more than 0 and at most {} s", most.as_secs()),
@@ -208,7 +215,7 @@ pub(crate) fn statement_timeout(
     given: Option<prost_types::Duration>,
 ) -> Result<Option<Duration>, PoolerError> {
     let Some(given) = given else { return Ok(None) };
-    let given = Duration::try_from(given).map_err(|_| invalid(field, "must not be negative"))?;
+    let given = duration(given).ok_or_else(|| invalid(field, "must not be negative"))?;
     Ok(Some(given).filter(|limit| !limit.is_zero()))
 }
 
@@ -271,15 +278,13 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(field(Opening::new(request)), "queue_timeout");
-        let negative = Some(prost_types::Duration {
-            seconds: -1,
-            nanos: 0,
-        });
-        let request = OpenSessionRequest {
-            idle_timeout: negative,
-            ..Default::default()
-        };
-        assert_eq!(field(Opening::new(request)), "idle_timeout");
+        for (seconds, nanos) in [(-1, 0), (0, -1), (i64::MIN, i32::MIN), (i64::MAX, i32::MAX)] {
+            let request = OpenSessionRequest {
+                idle_timeout: Some(prost_types::Duration { seconds, nanos }),
+                ..Default::default()
+            };
+            assert_eq!(field(Opening::new(request)), "idle_timeout");
+        }
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub struct View {
 struct State {
     ledger: Ledger,
     wakers: HashMap<Ticket, Waker>,
+    /// Under what an absorbing instance counts what is held here.
+    heirs: HashMap<Ticket, (Slots, Ticket)>,
 }
 
 /// The slots of one instance. Clones share them.
@@ -80,6 +82,7 @@ impl Slots {
         Self(Arc::new(Mutex::new(State {
             ledger,
             wakers: HashMap::new(),
+            heirs: HashMap::new(),
         })))
     }
 
@@ -134,6 +137,45 @@ impl Slots {
         if state.ledger.budget() != budget {
             let changes = state.ledger.set_budget(budget);
             state.wake(changes);
+        }
+    }
+
+    /// Counts here, too, what `younger` gave out, until it is released there: both turned out to be one instance. `younger`
+    /// gives out nothing more, and who waits there is refused. Call it for the older of two only.
+    pub fn absorb(&self, younger: &Self) {
+        if Arc::ptr_eq(&self.0, &younger.0) {
+            return;
+        }
+        let mut theirs = younger.0.lock();
+        let changes = theirs.ledger.set_budget(Budget {
+            connections: 0,
+            reserved: 0,
+        });
+        theirs.wake(changes);
+        let held: Vec<_> = theirs
+            .ledger
+            .held()
+            .filter(|(ticket, _)| !theirs.heirs.contains_key(ticket))
+            .map(|(ticket, claim)| (ticket, claim.clone()))
+            .collect();
+        // The younger first, always: ages have an order.
+        let mut ours = self.0.lock();
+        for (ticket, claim) in held {
+            let adopted = ours.ledger.adopt(claim);
+            theirs.heirs.insert(ticket, (self.clone(), adopted));
+        }
+    }
+
+    fn release(&self, ticket: Ticket) {
+        let heir = {
+            let mut state = self.0.lock();
+            state.wakers.remove(&ticket);
+            let changes = state.ledger.release(ticket);
+            state.wake(changes);
+            state.heirs.remove(&ticket)
+        };
+        if let Some((slots, ticket)) = heir {
+            slots.release(ticket);
         }
     }
 
@@ -227,10 +269,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut state = self.slots.0.lock();
-        state.wakers.remove(&self.ticket);
-        let changes = state.ledger.release(self.ticket);
-        state.wake(changes);
+        self.slots.release(self.ticket);
     }
 }
 
@@ -289,6 +328,24 @@ mod tests {
             [] as [&str; 0]
         );
         assert_eq!(slots.view(UserId::from_uuid(Uuid::nil())).waiting, 0);
+    }
+
+    #[tokio::test]
+    async fn absorbed_connections_count_until_they_are_released() {
+        let (older, younger) = (slots(), slots());
+        let held = younger.acquire(claim(1), soon()).await.unwrap();
+        let mut waiting = younger.claim(claim(1)).unwrap();
+        older.absorb(&younger);
+        older.absorb(&younger);
+        assert_eq!(older.usage().total(), 1);
+        assert!(matches!(
+            waiting.granted().await,
+            Err(SlotRefused::TooMany { .. })
+        ));
+        older.acquire(claim(1), soon()).await.unwrap_err();
+        drop(held);
+        assert_eq!((older.usage().total(), younger.usage().total()), (0, 0));
+        older.acquire(claim(1), soon()).await.unwrap();
     }
 
     #[tokio::test]

@@ -184,6 +184,24 @@ impl Users<'_> {
         Ok(row.map(User::try_from).transpose()?)
     }
 
+    /// Reads users as they are now, in one query, in no particular order. Who does not exist is left out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn current(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+        let mut connection = self.store.acquire().await?;
+        let rows: Vec<UserRow> = sqlx::query_as(
+            "SELECT id, username, display_name, administrator, disabled, version, create_time, update_time \
+             FROM pgmoor.users WHERE id = ANY($1)",
+        )
+        .bind(ids)
+        .fetch_all(&mut *connection)
+        .await?;
+        let users: Result<Vec<_>, _> = rows.into_iter().map(User::try_from).collect();
+        Ok(users?)
+    }
+
     /// Reads a user with the password's hash, by id. Only for the role `pgmoor_api`.
     ///
     /// # Errors

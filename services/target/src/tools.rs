@@ -16,5 +16,5 @@ pub use dump::DumpOptions;
 pub use environment::{ToolEnvironment, ToolEnvironmentError, ToolLogin};
 pub use process::{OsUser, ToolProcess};
 pub use progress::{Step, step};
-pub use restore::{RestoreOptions, count_entries, list_arguments};
+pub use restore::{RestoreOptions, count_entries, list_arguments, read_through_arguments};
 pub use version::ToolVersion;

@@ -9,7 +9,9 @@ use domain::operation::OperationPhase;
 use futures::StreamExt;
 use rpc::errors::v1::ErrorReason;
 use storage::{ArtifactKey, ByteStream, Fingerprint, Sha256Hex};
-use target::tools::{RestoreOptions, Tool, ToolProcess, count_entries, list_arguments};
+use target::tools::{
+    RestoreOptions, Tool, ToolProcess, count_entries, list_arguments, read_through_arguments,
+};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
@@ -39,6 +41,10 @@ pub(crate) async fn run(job: &Job<'_>) -> Result<(), Halt> {
     let newest =
         newest.ok_or_else(|| Failure::new(ErrorReason::ToolMissing, "no pg_restore is installed"))?;
     let entries = list(job, newest, &scratch.archive).await?;
+    // A backup of ours was checked against its checksum when it was brought here.
+    if request.file.is_some() {
+        read_through(job, newest, &scratch.archive).await?;
+    }
     job.journal
         .update(|progress| progress.objects_total = Some(entries));
 
@@ -218,22 +224,35 @@ impl Sink for Contents {
 
 /// How many entries the archive's table of contents has; `ARTIFACT_INVALID` where it has none.
 async fn list(job: &Job<'_>, tool: &Tool, archive: &Path) -> Result<u64, Halt> {
-    let process = ToolProcess::spawn(
-        &tool.pg_restore(),
-        &list_arguments(archive),
-        None,
-        job.context.options.tool_user,
-    )
-    .map_err(|error| Failure::internal("pg_restore cannot be started", &error))?;
     let mut contents = Contents::default();
-    let messages = Journal::new(0);
-    let listed = program::run(process, &messages, &job.stop, &mut contents).await;
-    match listed {
-        Ok(()) => Ok(count_entries(&String::from_utf8_lossy(&contents.0))),
+    inspect(job, tool, &list_arguments(archive), &mut contents).await?;
+    Ok(count_entries(&String::from_utf8_lossy(&contents.0)))
+}
+
+/// Reads the whole archive; `ARTIFACT_INVALID` where it was cut off or altered within its data, which the table of contents
+/// does not show.
+async fn read_through(job: &Job<'_>, tool: &Tool, archive: &Path) -> Result<(), Halt> {
+    inspect(job, tool, &read_through_arguments(archive), &mut Nowhere).await
+}
+
+/// Lets pg_restore look at the archive without a server.
+async fn inspect(
+    job: &Job<'_>,
+    tool: &Tool,
+    arguments: &[String],
+    output: &mut impl Sink,
+) -> Result<(), Halt> {
+    let user = job.context.options.tool_user;
+    let process = ToolProcess::spawn(&tool.pg_restore(), arguments, None, user)
+        .map_err(|error| Failure::internal("pg_restore cannot be started", &error))?;
+    match program::run(process, &Journal::new(0), &job.stop, output).await {
         Err(Halt::Failed(failure)) if failure.reason == crate::failure::TOOL_FAILED => {
-            let message = format!("not an archive that pg_restore can read: {}", failure.message);
+            let message = format!(
+                "not a whole archive that pg_restore can read: {}",
+                failure.message
+            );
             Err(Failure::new(ErrorReason::ArtifactInvalid, message).into())
         }
-        Err(halt) => Err(halt),
+        ended => ended,
     }
 }

@@ -2,20 +2,19 @@
 //!
 //! Invariant: a revision counts as heard only after what it says was taken note of.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use domain::id::UserId;
-use futures::TryStreamExt as _;
 use store::StoreError;
 use store::revocations::{Revocation, Subject};
 use tokio::time::Instant;
 
-use super::{TokenVerifier, user_state};
+use super::TokenVerifier;
+use crate::access_token::SKEW;
 use crate::standing::Revoked;
 
-/// Users who are read anew at a time.
-const REFRESHES: usize = 2;
 impl TokenVerifier {
     /// Asks what was revoked since it was last asked.
     pub(crate) async fn hear(&self) -> Result<(), StoreError> {
@@ -30,22 +29,30 @@ impl TokenVerifier {
         Ok(())
     }
 
-    /// Reads the users anew who are in use, so that calls need not wait for it.
+    /// Reads the users anew who are in use, in one query, so that calls need not wait for it.
     pub(crate) async fn refresh_users(&self) -> Result<(), StoreError> {
-        let ageing = self.standing.ageing_users(Instant::now());
-        let reads = futures::stream::iter(ageing.into_iter().map(Ok));
-        reads
-            .try_for_each_concurrent(REFRESHES, |id| self.refresh_user(id))
-            .await
-    }
-
-    async fn refresh_user(&self, id: UserId) -> Result<(), StoreError> {
         let read_at = Instant::now();
-        match self.store.users().get(id).await? {
-            Some(user) => self.standing.keep_user(Arc::new(user_state(user)), read_at),
-            None => self.standing.forget_user(id),
+        let ageing = self.standing.ageing_users(read_at);
+        if ageing.is_empty() {
+            return Ok(());
+        }
+        let mut gone: HashSet<UserId> = ageing.iter().copied().collect();
+        for user in self.store.users().current(&ageing).await? {
+            gone.remove(&user.id);
+            self.standing.keep_user(Arc::new(user.into()), read_at);
+        }
+        for user in gone {
+            self.note_gone(user);
         }
         Ok(())
+    }
+
+    /// Takes note of a user who is not in the database any more: whatever they were given is void, also where
+    /// it says who they were.
+    pub(super) fn note_gone(&self, user: UserId) {
+        // The database's clock may be ahead of this one.
+        let gone = Revoked::User(user, self.clock.now() + SKEW);
+        self.standing.revoke(&[gone], Instant::now());
     }
 
     async fn hear_revocations(&self) -> Result<(), StoreError> {

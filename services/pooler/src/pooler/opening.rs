@@ -1,5 +1,6 @@
 //! From a registered server to a backend: whose it is, where it may go, within which budget, and what answered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::access::Caller;
@@ -10,6 +11,7 @@ use store::instances::{Facts, RecogniseError, Recognised};
 use store::servers::Server;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 
 use super::Pooler;
 use crate::backend::Backend;
@@ -43,6 +45,14 @@ pub(super) struct Opened {
     pub(super) backend: Backend,
     pub(super) facts: InstanceFacts,
     pub(super) instance: InstanceId,
+}
+
+/// What a connection led to.
+enum Dialed {
+    /// To the instance that was meant.
+    Here(Backend, InstanceFacts),
+    /// To another one, whose budget it belongs to; it is closed.
+    Elsewhere(InstanceId),
 }
 
 impl Pooler {
@@ -95,19 +105,20 @@ impl Pooler {
                 holder: wish.holder.clone(),
             };
             let slot = instance.slots.acquire(claim, deadline).await?;
-            let (backend, facts) = self.dial(config.clone(), slot).await?;
-            match self.recognise(&instance, &facts).await {
-                Some(other) => {
-                    backend.close().await;
-                    id = other;
-                }
-                None => {
+            // Much may have happened in the queue.
+            self.takes_new()?;
+            if !instance.is_ours() {
+                self.0.instances.own(id).await?;
+            }
+            match self.dial(config.clone(), slot, instance, wish.server.id).await? {
+                Dialed::Here(backend, facts) => {
                     return Ok(Opened {
                         backend,
                         facts,
                         instance: id,
                     });
                 }
+                Dialed::Elsewhere(other) => id = other,
             }
         }
         Err(TargetError::Unreachable {
@@ -117,11 +128,28 @@ impl Pooler {
     }
 
     /// Connects in a task of its own: a caller who goes away must not leave a backend behind that no slot counts.
-    async fn dial(&self, config: ConnectConfig, slot: Slot) -> Result<(Backend, InstanceFacts), PoolerError> {
+    async fn dial(
+        &self,
+        config: ConnectConfig,
+        slot: Slot,
+        instance: Arc<Instance>,
+        server: ServerId,
+    ) -> Result<Dialed, PoolerError> {
         let (reply, answer) = oneshot::channel();
+        let pooler = self.clone();
         self.0.tasks.spawn(async move {
-            if let Err(Ok((backend, _))) = reply.send(Box::pin(dial(config, slot)).await) {
-                Backend::close(backend).await;
+            let dialed = match Box::pin(dial(config, slot, &pooler.0.tasks)).await {
+                Ok((backend, facts)) => match pooler.recognise(&instance, server, &facts).await {
+                    Some(other) => {
+                        backend.close().await;
+                        Ok(Dialed::Elsewhere(other))
+                    }
+                    None => Ok(Dialed::Here(backend, facts)),
+                },
+                Err(error) => Err(error),
+            };
+            if let Err(Ok(Dialed::Here(backend, _))) = reply.send(dialed) {
+                backend.close().await;
             }
         });
         answer
@@ -131,7 +159,12 @@ impl Pooler {
     }
 
     /// Notes what an instance said of itself. Returns the instance it turned out to be, if that is another.
-    async fn recognise(&self, instance: &Instance, said: &InstanceFacts) -> Option<InstanceId> {
+    async fn recognise(
+        &self,
+        instance: &Instance,
+        server: ServerId,
+        said: &InstanceFacts,
+    ) -> Option<InstanceId> {
         let facts = Facts {
             system_identifier: said.system_identifier.clone().filter(|_| !said.is_pooler)?,
             postmaster_start_time: said.postmaster_start_time,
@@ -145,16 +178,22 @@ impl Pooler {
                 if !absorbed.is_empty() {
                     tracing::info!(instance.id = %instance.id, ?absorbed, "instances are one");
                 }
+                for younger in absorbed {
+                    self.0.instances.merge(instance.id, younger);
+                }
                 instance.note(facts);
                 None
             }
             Ok(Recognised::MergedInto(other)) => {
                 tracing::info!(instance.id = %instance.id, %other, "the instance is another one");
+                self.0.instances.merge(other, instance.id);
                 Some(other)
             }
             Err(RecogniseError::NotFound) => {
                 tracing::info!(instance.id = %instance.id, "the instance was merged meanwhile");
-                None
+                let server = self.0.store.servers().get(server).await.ok().flatten()?;
+                self.0.instances.merge(server.instance_id, instance.id);
+                Some(server.instance_id).filter(|other| *other != instance.id)
             }
             Err(RecogniseError::Store(error)) => {
                 // It will be tried again with the next connection.
@@ -165,8 +204,12 @@ impl Pooler {
     }
 }
 
-async fn dial(mut config: ConnectConfig, slot: Slot) -> Result<(Backend, InstanceFacts), TargetError> {
-    let mut backend = Backend::new(connect(&config).await?, slot);
+async fn dial(
+    mut config: ConnectConfig,
+    slot: Slot,
+    tasks: &TaskTracker,
+) -> Result<(Backend, InstanceFacts), TargetError> {
+    let mut backend = Backend::new(connect(&config).await?, slot, tasks.clone());
     if backend
         .connection
         .parameters()
@@ -182,7 +225,7 @@ async fn dial(mut config: ConnectConfig, slot: Slot) -> Result<(Backend, Instanc
         config
             .startup_parameters
             .push(("client_encoding".to_owned(), "SQL_ASCII".to_owned()));
-        backend = Backend::new(connect(&config).await?, slot);
+        backend = Backend::new(connect(&config).await?, slot, tasks.clone());
     }
     match timeout(QUESTIONS, facts::instance(&mut backend.connection)).await {
         Ok(Ok(facts)) => Ok((backend, facts)),

@@ -6,6 +6,7 @@ use ::sessions::UserToken;
 use domain::access::Permission;
 use domain::endpoint::SslMode;
 use rpc::server::v1::{ReplicationRole, RoleCapabilities, TestServerRequest, TestServerResponse};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Pooler;
@@ -14,6 +15,7 @@ use crate::error::{PoolerError, TargetError};
 use crate::facts::{self, RoleFacts};
 use crate::ledger::Class;
 use crate::request;
+use crate::status::internal;
 
 const QUEUE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(10);
@@ -28,7 +30,7 @@ impl Pooler {
         self.takes_new()?;
         let server = self.server(&caller, &request.name).await?;
         let database = request::database(&request.database)?;
-        let mut opened = Box::pin(self.open(Wish {
+        let opened = Box::pin(self.open(Wish {
             caller: &caller,
             server: &server,
             database: database.as_ref(),
@@ -38,8 +40,16 @@ impl Pooler {
             queue_timeout: QUEUE,
         }))
         .await?;
-        let role = timeout(ANSWER, facts::role(&mut opened.backend.connection)).await;
-        opened.backend.close().await;
+        // In a task of its own: a caller who goes away must not take the goodbye along.
+        let (reply, answer) = oneshot::channel();
+        let mut backend = opened.backend;
+        self.0.tasks.spawn(async move {
+            let role = timeout(ANSWER, facts::role(&mut backend.connection)).await;
+            backend.close().await;
+            // Nobody may wait any more.
+            let _ = reply.send(role);
+        });
+        let role = answer.await.map_err(|error| internal(&error))?;
         let role = role.map_err(|_| TargetError::Unreachable {
             reason: "the server did not answer in time".into(),
         })??;

@@ -63,7 +63,8 @@ pub(crate) fn copy_channel() -> (CopySender, CopySource) {
             None => Some((Err(Status::cancelled("the data broke off")), None)),
         }
     });
-    (CopySender(sender), CopySource::Stream(source.boxed()))
+    // A second COPY in the statement asks again after the end.
+    (CopySender(sender), CopySource::Stream(source.fuse().boxed()))
 }
 
 impl CopySender {

@@ -42,6 +42,9 @@ pub(crate) enum Lost {
     /// The session is to be closed and the server does not answer.
     #[error("the server did not end the statement in time")]
     Unresponsive,
+    /// A COPY began after a Sync that it may have swallowed: nobody can tell when the server is ready.
+    #[error("a COPY FROM STDIN began where parameters were given")]
+    SyncInDoubt,
     /// The server speaks of replication.
     #[error("the server began a replication stream")]
     Replication,
@@ -231,14 +234,15 @@ impl<'a> Execution<'a> {
             let wants_data = matches!(self.feed, Feed::Stream) && self.backend.connection.pending_out() == 0;
             tokio::select! {
                 biased;
+                // First, or a server that always has more to say would never let them come.
+                () = self.control.bell.notified() => self.heed(),
+                () = timer => self.on_timer()?,
                 progress = progress(&mut self.backend.connection, feeding && !wants_data), if may_read => {
                     if let Progress::Event(event) = progress? && self.step(event)? {
                         return self.settle().await;
                     }
                 }
-                () = self.control.bell.notified() => self.heed(),
                 piece = self.copy.next(), if wants_data => self.feed_piece(piece)?,
-                () = timer => self.on_timer()?,
                 _ = drive(&mut self.cancelling) => {}
             }
         }

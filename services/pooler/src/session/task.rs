@@ -12,14 +12,32 @@ use crate::error::{LossCause, PoolerError};
 /// Serves the session to its end, tells `gone` why it ended, and closes the backend.
 pub(crate) async fn run(session: Arc<Session>, mut backend: Backend, gone: impl FnOnce(LossCause)) {
     let _ended = session.ended.clone().drop_guard();
+    // Told also where the work panics: a session that nobody serves must not stay among the living.
+    let mut gone = Gone(Some(gone));
     let cause = session.set_end(serve(&session, &mut backend).await);
     tracing::info!(session.id = %session.facts.name.session, %cause, "session ended");
-    gone(cause);
+    gone.tell(cause);
     // Accepted a moment too late. Whoever waits for a quiet answer learns it from what is dropped.
     if let Some((_, Work::Script { output, .. })) = session.take_work() {
         output.fail(PoolerError::StateLost { cause }.into());
     }
     backend.close().await;
+}
+
+struct Gone<F: FnOnce(LossCause)>(Option<F>);
+
+impl<F: FnOnce(LossCause)> Gone<F> {
+    fn tell(&mut self, cause: LossCause) {
+        if let Some(gone) = self.0.take() {
+            gone(cause);
+        }
+    }
+}
+
+impl<F: FnOnce(LossCause)> Drop for Gone<F> {
+    fn drop(&mut self) {
+        self.tell(LossCause::BackendTerminated);
+    }
 }
 
 async fn serve(session: &Session, backend: &mut Backend) -> LossCause {
@@ -35,14 +53,15 @@ async fn serve(session: &Session, backend: &mut Backend) -> LossCause {
         }
         tokio::select! {
             biased;
+            // First, or a server that never falls silent would never let them come.
+            () = session.control.bell.notified() => {}
+            () = wake_at(&mut backend.timer, session.idle_deadline()) => session.expire(),
             event = backend.connection.next() => match event {
                 // Outside an execution nobody reads what the server says. A fatal error is followed by the end.
                 Ok(Event::Error(error)) => tracing::info!(sqlstate = %error.sqlstate, "the server ends a session"),
                 Ok(_) => {}
                 Err(_) => return LossCause::BackendTerminated,
             },
-            () = session.control.bell.notified() => {}
-            () = wake_at(&mut backend.timer, session.idle_deadline()) => session.expire(),
         }
     }
 }

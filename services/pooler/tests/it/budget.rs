@@ -14,6 +14,7 @@ use sessions::Sessions as _;
 use tokio::task::JoinSet;
 use tonic_types::StatusExt as _;
 
+use crate::cancelling::{request, start};
 use crate::support::{DEADLINE, World, name, reason, register, start_pooler, verifier};
 
 fn impatient(world: &World) -> OpenSessionRequest {
@@ -174,6 +175,94 @@ async fn two_registrations_of_one_server_share_its_budget() {
     assert_eq!(merged.instance_id, world.server.instance_id);
     let refused = world.try_open(on_twin).await.unwrap_err();
     assert_eq!(reason(&refused), ErrorReason::BudgetExhausted);
+}
+
+#[tokio::test]
+async fn connections_of_an_absorbed_instance_count_in_the_older_ones_budget() {
+    let world = World::new().await;
+    let login = world.cluster.endpoint().superuser();
+    let endpoint = Endpoint::new("localhost", world.cluster.port().into()).unwrap();
+    let (store, key, database) = (&world.store, &world.opening_key, world.target.name());
+    let twin = register(
+        store,
+        key,
+        world.user,
+        "twin",
+        database,
+        &login,
+        endpoint,
+        SslMode::Disable,
+    )
+    .await;
+    world.set_budget(2, 0).await;
+    let on_twin = OpenSessionRequest {
+        server: format!("servers/{}", twin.id),
+        ..impatient(&world)
+    };
+    // The younger is used first: nobody can know yet that it is the older one's twin.
+    let first = name(&world.try_open(on_twin.clone()).await.unwrap());
+    world.open().await;
+    let refused = world.try_open(impatient(&world)).await.unwrap_err();
+    assert_eq!(reason(&refused), ErrorReason::BudgetExhausted);
+    world.pooler.close_session(&world.token, first).await.unwrap();
+    world.try_open(on_twin.clone()).await.unwrap();
+    let refused = world.try_open(on_twin).await.unwrap_err();
+    assert_eq!(reason(&refused), ErrorReason::BudgetExhausted);
+}
+
+#[tokio::test]
+async fn twins_that_are_recognised_at_once_share_one_budget() {
+    let world = Arc::new(World::new().await);
+    let login = world.cluster.endpoint().superuser();
+    let endpoint = Endpoint::new("localhost", world.cluster.port().into()).unwrap();
+    let (store, key, database) = (&world.store, &world.opening_key, world.target.name());
+    let twin = register(
+        store,
+        key,
+        world.user,
+        "twin",
+        database,
+        &login,
+        endpoint,
+        SslMode::Disable,
+    )
+    .await;
+    world.open().await;
+    world.set_budget(3, 0).await;
+    let mut opens = JoinSet::new();
+    for _ in 0..6 {
+        let world = Arc::clone(&world);
+        opens.spawn(async move {
+            let request = OpenSessionRequest {
+                server: format!("servers/{}", twin.id),
+                ..impatient(&world)
+            };
+            world.try_open(request).await
+        });
+    }
+    let opened = opens.join_all().await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(opened, 2);
+}
+
+#[tokio::test]
+async fn backend_that_does_not_end_keeps_its_slot() {
+    let world = World::new().await;
+    world.set_budget(1, 0).await;
+    let session = world.open().await;
+    let stubborn = "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(60); \
+                    EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$";
+    let (_, stream) = start(&world, session, request(stubborn)).await;
+    drop(stream);
+    world.pooler.close_session(&world.token, session).await.unwrap();
+    let refused = world.try_open(impatient(&world)).await.unwrap_err();
+    assert_eq!(reason(&refused), ErrorReason::BudgetExhausted);
+    let killer = world.cluster.connect().await;
+    let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = $1";
+    killer.query_one(sql, &[&world.target.name()]).await.unwrap();
+    eventually(DEADLINE, "the slot is free", async || {
+        world.try_open(impatient(&world)).await
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -3,13 +3,17 @@
 use bytes::Bytes;
 use futures::StreamExt as _;
 use rpc::errors::v1::ErrorReason;
+use rpc::pooler::v1::RunScriptRequest;
 use rpc::query::v1::copy_in_request::Kind as CopyInKind;
 use rpc::query::v1::execution_event::Kind;
-use rpc::query::v1::{CopyInRequest, CopyInResponse, CopyInStart, ExecutionOutcome, OnError, Script};
+use rpc::query::v1::parameter::Kind as ParameterKind;
+use rpc::query::v1::{
+    CopyInRequest, CopyInResponse, CopyInStart, ExecutionOutcome, OnError, Parameter, Script,
+};
 use sessions::Sessions as _;
 use tonic::Status;
 
-use crate::support::{DEADLINE, World, one_message, reason, split};
+use crate::support::{DEADLINE, Run, World, one_message, reason, split};
 
 fn start(sql: &str) -> Result<CopyInRequest, Status> {
     let start = CopyInStart {
@@ -175,5 +179,45 @@ async fn copy_in_takes_one_copy_only() {
     ] {
         let refused = copy_in(&world, session, requests).await.unwrap_err();
         assert_eq!(reason(&refused), ErrorReason::InvalidField);
+    }
+}
+
+#[tokio::test]
+async fn second_copy_of_a_statement_gets_no_data() {
+    let world = World::new().await;
+    let session = world.open().await;
+    world.run(session, "CREATE TABLE t (a int)").await;
+    let requests = vec![start("COPY t FROM STDIN; COPY t FROM STDIN"), data("1\n")];
+    // Refused or answered, but the session lives on.
+    let _ = copy_in(&world, session, requests).await;
+    world.value(session, "SELECT count(*) FROM t").await;
+}
+
+#[tokio::test]
+async fn copy_with_parameters_does_not_hold_its_backend_for_ever() {
+    let world = World::new().await;
+    world.set_budget(1, 0).await;
+    let session = world.open().await;
+    world.run(session, "CREATE TABLE t (a int)").await;
+    world.pooler.close_session(&world.token, session).await.unwrap();
+    for _ in 0..2 {
+        // A type that is given makes even a utility statement take a parameter.
+        let parameter = Parameter {
+            type_oid: 25,
+            kind: Some(ParameterKind::Text("x".to_owned())),
+        };
+        let script = Script {
+            parameters: vec![parameter],
+            ..split("COPY t FROM STDIN")
+        };
+        let request = RunScriptRequest {
+            server: format!("servers/{}", world.server.id),
+            script: Some(script),
+            ..Default::default()
+        };
+        let instance = world.server.instance_id;
+        let stream = world.pooler.run_script(&world.token, instance, request).await;
+        let run = Run::read(stream.unwrap()).await;
+        assert_ne!(run.outcome(), ExecutionOutcome::Succeeded);
     }
 }

@@ -128,6 +128,7 @@ async fn pooler_does_its_work_with_its_own_role() {
     let (store, _) = world.store_as("pgmoor_pooler").await;
     store.check_schema().await.unwrap();
     assert_eq!(store.users().get(user.id).await.unwrap().unwrap(), user);
+    assert_eq!(store.users().current(&[user.id]).await.unwrap(), [user]);
     assert!(store.signing_keys().verifying().await.unwrap().is_empty());
     assert!(store.revocations_since(0).await.unwrap().revocations.is_empty());
     assert!(store.api_tokens().find(&[0; 32]).await.unwrap().is_none());

@@ -1,5 +1,7 @@
 //! Users.
 
+use domain::id::UserId;
+use domain::random::SystemRandom;
 use futures::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
 use store::logins::Refresh;
@@ -35,6 +37,20 @@ async fn username_is_taken_in_any_spelling() {
         .unwrap();
     assert_eq!(found.user.username.as_str(), "Ärzte");
     assert_eq!(found.password_hash.unwrap().expose_secret(), "$argon2id$test");
+}
+
+#[tokio::test]
+async fn users_are_read_together_as_they_are_now_and_who_does_not_exist_is_left_out() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    world.user("cid").await;
+    let bob = world.store.users().update(bob.id, disable()).await.unwrap();
+    let nobody = UserId::generate(&SystemRandom);
+    let users = world.store.users();
+    let mut read = users.current(&[bob.id, nobody, ann.id, bob.id]).await.unwrap();
+    read.sort_by_key(|user| user.username.key());
+    assert_eq!(read, [ann, bob]);
+    assert_eq!(users.current(&[]).await.unwrap(), []);
 }
 
 #[tokio::test]

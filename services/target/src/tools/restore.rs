@@ -47,6 +47,18 @@ pub fn list_arguments(archive: &Path) -> Vec<String> {
     .to_vec()
 }
 
+/// The arguments to read an archive from beginning to end, data included, and write nothing and connect nowhere: whether it
+/// is whole shows in the exit status.
+#[must_use]
+pub fn read_through_arguments(archive: &Path) -> Vec<String> {
+    [
+        "--format=custom".to_owned(),
+        "--file=/dev/null".to_owned(),
+        archive.display().to_string(),
+    ]
+    .to_vec()
+}
+
 /// How many entries a table of contents has.
 #[must_use]
 pub fn count_entries(table_of_contents: &str) -> u64 {

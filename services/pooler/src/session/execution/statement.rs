@@ -183,6 +183,13 @@ impl Execution<'_> {
     }
 
     fn begin_copy(&mut self) -> Result<(), Lost> {
+        if self.backend.connection.ready_owed() == 0 {
+            // The failed COPY lets the server see our goodbye.
+            self.backend
+                .connection
+                .copy_fail("COPY FROM STDIN takes no parameters")?;
+            return Err(Lost::SyncInDoubt);
+        }
         let feed = if self.interrupt.is_some() {
             None
         } else {
