@@ -28,7 +28,7 @@ use tonic::{Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use self::channels::Channels;
-use self::failure::{broken, unavailable};
+use self::failure::{broken, reached_nobody, unavailable};
 use crate::directory::Directory;
 use crate::{EventStream, Sessions, SlotStream, UserToken};
 
@@ -92,12 +92,14 @@ impl PoolerClient {
         self.channels.client(entry.ok_or_else(unavailable)?)
     }
 
-    /// Asks the owner of an instance, or one after the other who may become it, and goes where it is sent.
+    /// Asks the owner of an instance, or one after the other who may become it, and goes where it is sent. What is not
+    /// `repeatable` is asked of another only where the one before has not begun it.
     async fn at_instance<M: Clone, T>(
         &self,
         instance: InstanceId,
         token: Option<&UserToken>,
         message: M,
+        repeatable: bool,
         call: Call<M, T>,
     ) -> Result<Response<T>, Status> {
         let snapshot = self.directory.snapshot();
@@ -112,6 +114,12 @@ impl PoolerClient {
             };
             let error = match call(self.channels.client(entry)?, request).await {
                 Ok(answer) => return Ok(answer),
+                // It may have been carried out, and only its answer been lost.
+                Err(error)
+                    if !repeatable && rpc::error::reason(&error).is_none() && !reached_nobody(&error) =>
+                {
+                    return Err(broken(error));
+                }
                 Err(error) => broken(error),
             };
             next = match rpc::error::reason(&error) {
@@ -197,7 +205,7 @@ impl Sessions for PoolerClient {
         let message = pooler::v1::OpenSessionRequest {
             request: Some(request),
         };
-        let answer = self.at_instance(instance, Some(token), message, |mut client, request| {
+        let answer = self.at_instance(instance, Some(token), message, true, |mut client, request| {
             async move { client.open_session(request).await }.boxed()
         });
         whole(answer.await?.into_inner().session)
@@ -297,7 +305,7 @@ impl Sessions for PoolerClient {
         instance: InstanceId,
         request: pooler::v1::RunScriptRequest,
     ) -> Result<EventStream, Status> {
-        let answer = self.at_instance(instance, Some(token), request, |mut client, request| {
+        let answer = self.at_instance(instance, Some(token), request, false, |mut client, request| {
             async move { client.run_script(request).await }.boxed()
         });
         stream(answer.await)
@@ -421,7 +429,7 @@ impl Sessions for PoolerClient {
         let message = pooler::v1::TestServerRequest {
             request: Some(request),
         };
-        let answer = self.at_instance(instance, Some(token), message, |mut client, request| {
+        let answer = self.at_instance(instance, Some(token), message, true, |mut client, request| {
             async move { client.test_server(request).await }.boxed()
         });
         whole(answer.await?.into_inner().response)
@@ -432,7 +440,7 @@ impl Sessions for PoolerClient {
         instance: InstanceId,
         request: pooler::v1::LeaseSlotsRequest,
     ) -> Result<SlotStream, Status> {
-        let answer = self.at_instance(instance, None, request, |mut client, request| {
+        let answer = self.at_instance(instance, None, request, true, |mut client, request| {
             async move { client.lease_slots(request).await }.boxed()
         });
         stream(answer.await)

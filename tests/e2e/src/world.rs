@@ -5,17 +5,20 @@ mod deploy;
 mod keeper;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use futures::future::join_all;
-use harness::{ClusterOptions, Nginx, NginxOptions, Process, free_port, random};
+use harness::{ClusterOptions, Nginx, NginxOptions, free_port, random};
 use tokio::sync::OnceCell;
 
-use crate::config_database::{ConfigDatabase, write_secret};
-use crate::configuration::{Own, Shared};
+pub use self::caller::{Caller, create_server};
+use self::deploy::{Plan, issue_certificates, set_up};
+use self::keeper::Keeper;
+use crate::config_database::ConfigDatabase;
+use crate::configuration::Shared;
 use crate::secrets::Secrets;
 use crate::target::{ARCHIVE, SALES};
-use crate::{Client, Role, RoleProcess, Target, admin, configuration};
+use crate::{Client, Role, RoleProcess, Target, admin};
 
 /// The first superuser's login name.
 pub const SUPERUSER: &str = "admin";

@@ -16,6 +16,10 @@ use rpc::query::v1::{
 
 /// Most bytes of results and notices in a response.
 const MAX_RESULT_BYTES: usize = 3 * 1024 * 1024;
+/// Most statements whose results are in a response.
+const MAX_RESULTS: usize = 10_000;
+/// What a result costs besides its rows, columns and tag.
+const RESULT_BYTES: usize = 32;
 /// Most bytes of errors after the first.
 const MAX_ERROR_BYTES: usize = 256 * 1024;
 /// Most notices in a response.
@@ -79,8 +83,12 @@ impl Collector {
                 if let Some(writer) = self.writer.take() {
                     result.csv = writer.finish();
                 }
-                self.used += result.command_tag.len() + FRAMING_BYTES;
-                self.response.results.push(result);
+                self.used += result.command_tag.len() + RESULT_BYTES;
+                if self.used <= MAX_RESULT_BYTES && self.response.results.len() < MAX_RESULTS {
+                    self.response.results.push(result);
+                } else {
+                    self.response.left_out_count += 1;
+                }
             }
             Some(Kind::SqlError(error)) => self.error(error),
             Some(Kind::Notice(notice)) => self.notice(notice.message.unwrap_or_default()),
@@ -104,6 +112,19 @@ impl Collector {
 
     fn begin(&mut self, columns: Vec<Column>) {
         self.streamed.clear();
+        self.writer = None;
+        let size: usize = columns
+            .iter()
+            .map(|column| column.encoded_len() + FRAMING_BYTES)
+            .sum();
+        // In CSV the names stand twice: as columns and as header.
+        if self.used + 2 * size > MAX_RESULT_BYTES {
+            self.current = StatementResult {
+                truncated: true,
+                ..StatementResult::default()
+            };
+            return;
+        }
         if let Some(format) = &self.csv {
             let named: Vec<_> = columns
                 .iter()
@@ -116,10 +137,7 @@ impl Collector {
             self.used += writer.len();
             self.writer = Some(writer);
         }
-        self.used += columns
-            .iter()
-            .map(|column| column.encoded_len() + FRAMING_BYTES)
-            .sum::<usize>();
+        self.used += size;
         self.current = StatementResult {
             columns,
             ..StatementResult::default()
@@ -142,8 +160,10 @@ impl Collector {
                 });
             }
         }
-        // Quotes may double a text; the written length is what counts in the end.
-        let size = row.encoded_len() + FRAMING_BYTES;
+        let size = match self.writer {
+            None => row.encoded_len() + FRAMING_BYTES,
+            Some(_) => row.values.iter().map(most_csv_bytes).sum(),
+        };
         if self.used + size > MAX_RESULT_BYTES {
             self.current.truncated = true;
             return;
@@ -196,6 +216,17 @@ impl Collector {
             self.response.notices.push(message);
         }
     }
+}
+
+/// What a value takes at most in CSV: in quotes, each of its own doubled, with a separator.
+fn most_csv_bytes(value: &Value) -> usize {
+    let bytes: &[u8] = match &value.kind {
+        Some(value::Kind::Text(text)) => text.as_bytes(),
+        // A byte that is not UTF-8 becomes a replacement character of three.
+        Some(value::Kind::Binary(bytes)) => return 3 * bytes.len() + FRAMING_BYTES,
+        _ => &[],
+    };
+    bytes.len() + bytes.iter().filter(|byte| **byte == b'"').count() + FRAMING_BYTES
 }
 
 fn text(value: &Value) -> Option<String> {
@@ -296,6 +327,37 @@ mod tests {
         assert!(response.results[0].truncated);
         assert_eq!(response.results[0].rows.len(), 2);
         assert!(!response.results[1].truncated);
+        assert!(response.encoded_len() < 4 * 1024 * 1024);
+    }
+
+    #[test]
+    fn many_small_results_do_not_pass_the_limit() {
+        let wide: Vec<_> = (0..1600).map(|_| ("?column?", 23)).collect();
+        let wide_ones = (0..500).flat_map(|_| [columns(&wide), completed()]);
+        let empty_ones = (0..20_000).map(|_| completed());
+        let events = wide_ones.chain(empty_ones).chain([finished()]).collect();
+        let response = collected(Collector::rows(), events).unwrap();
+        assert!(
+            response.encoded_len() < 4 * 1024 * 1024,
+            "{}",
+            response.encoded_len()
+        );
+        assert_eq!(response.results.len() as i64 + response.left_out_count, 20_500);
+        assert!(response.results.iter().any(|result| result.truncated));
+    }
+
+    #[test]
+    fn quotes_doubled_in_csv_do_not_pass_the_limit() {
+        let quotes = "\"".repeat(1024 * 1024);
+        let events = vec![
+            columns(&[("a", 25)]),
+            row(&[Some(&quotes)]),
+            row(&[Some(&quotes)]),
+            completed(),
+            finished(),
+        ];
+        let response = collected(Collector::csv(CsvFormat::default()), events).unwrap();
+        assert!(response.results[0].truncated);
         assert!(response.encoded_len() < 4 * 1024 * 1024);
     }
 

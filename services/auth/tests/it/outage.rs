@@ -83,6 +83,8 @@ async fn access_token_of_a_user_nobody_has_seen_says_who_they_are_until_the_reco
     let cluster = Cluster::start(ClusterOptions::default()).await;
     let world = World::on_own(&cluster).await;
     world.user("root", true).await;
+    // The processes started before the first key was made: now they know it.
+    world.accept(&world.login("root").await.access_token).await;
     let alice = world.user("alice", true).await;
     let change = |display_name: Option<&str>, administrator| UserChange {
         display_name: display_name.map(|name| name.parse().unwrap()),

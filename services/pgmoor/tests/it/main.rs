@@ -11,4 +11,5 @@ mod dependencies;
 mod migrate;
 mod pooler;
 mod trust;
+mod up;
 mod world;

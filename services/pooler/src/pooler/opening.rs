@@ -50,7 +50,7 @@ pub(super) struct Opened {
 /// What a connection led to.
 enum Dialed {
     /// To the instance that was meant.
-    Here(Backend, InstanceFacts),
+    Here(Box<Backend>, InstanceFacts),
     /// To another one, whose budget it belongs to; it is closed.
     Elsewhere(InstanceId),
 }
@@ -113,7 +113,7 @@ impl Pooler {
             match self.dial(config.clone(), slot, instance, wish.server.id).await? {
                 Dialed::Here(backend, facts) => {
                     return Ok(Opened {
-                        backend,
+                        backend: *backend,
                         facts,
                         instance: id,
                     });
@@ -144,7 +144,7 @@ impl Pooler {
                         backend.close().await;
                         Ok(Dialed::Elsewhere(other))
                     }
-                    None => Ok(Dialed::Here(backend, facts)),
+                    None => Ok(Dialed::Here(Box::new(backend), facts)),
                 },
                 Err(error) => Err(error),
             };

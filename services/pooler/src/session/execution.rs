@@ -227,6 +227,10 @@ impl<'a> Execution<'a> {
                     return self.settle().await;
                 }
             }
+            // The timer below comes last, so that what is there goes with what waits to be sent.
+            if self.is_overdue() {
+                self.on_timer()?;
+            }
             self.feed_inline()?;
             let may_read = self.may_read();
             let (deadline, feeding) = (self.next_deadline(), !matches!(self.feed, Feed::Nothing));
@@ -236,14 +240,14 @@ impl<'a> Execution<'a> {
                 biased;
                 // First, or a server that always has more to say would never let them come.
                 () = self.control.bell.notified() => self.heed(),
-                () = timer => self.on_timer()?,
+                _ = drive(&mut self.cancelling) => {}
                 progress = progress(&mut self.backend.connection, feeding && !wants_data), if may_read => {
                     if let Progress::Event(event) = progress? && self.step(event)? {
                         return self.settle().await;
                     }
                 }
                 piece = self.copy.next(), if wants_data => self.feed_piece(piece)?,
-                _ = drive(&mut self.cancelling) => {}
+                () = timer => self.on_timer()?,
             }
         }
     }

@@ -233,9 +233,12 @@ async fn twins_that_are_recognised_at_once_share_one_budget() {
     for _ in 0..6 {
         let world = Arc::clone(&world);
         opens.spawn(async move {
+            // Long enough for those that are sent on to the older one.
+            let wait = prost_types::Duration { seconds: 5, nanos: 0 };
             let request = OpenSessionRequest {
                 server: format!("servers/{}", twin.id),
-                ..impatient(&world)
+                queue_timeout: Some(wait),
+                ..world.open_request()
             };
             world.try_open(request).await
         });

@@ -35,3 +35,15 @@ pub(super) fn broken(status: Status) -> Status {
     }
     status
 }
+
+/// True where no connection was made, so that the call has reached nobody.
+pub(super) fn reached_nobody(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}

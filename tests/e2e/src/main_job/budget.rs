@@ -97,7 +97,7 @@ pub(super) async fn exceed(job: &mut MainJob) -> anyhow::Result<String> {
         counts.most
     );
     Ok(format!(
-        "budget {budget}: {} opened, {} refused with RESOURCE_EXHAUSTED; never more than {} backends in {} looks",
+        "budget {budget}: {} opened, {} refused with RESOURCE_EXHAUSTED; at most {} backends in {} looks",
         sessions.len(),
         refused.len(),
         counts.most,

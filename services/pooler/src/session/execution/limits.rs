@@ -65,6 +65,17 @@ impl Execution<'_> {
         earliest([pending, heartbeat, statement, self.limits.closing])
     }
 
+    /// True where a limit has passed that a server with much to say must not put off.
+    pub(super) fn is_overdue(&self) -> bool {
+        let statement = self.limits.statement.filter(|_| self.interrupt.is_none());
+        let limits = [statement, self.limits.closing];
+        limits
+            .into_iter()
+            .flatten()
+            .min()
+            .is_some_and(|at| at <= Instant::now())
+    }
+
     pub(super) fn on_timer(&mut self) -> Result<(), Lost> {
         let now = Instant::now();
         if self.limits.closing.is_some_and(|at| at <= now) {
