@@ -9,7 +9,7 @@ use pgconn::{
     ProtocolError, RequireAuth, SendError, TlsMode, TlsRoots,
 };
 
-use crate::cluster::{authority, cluster};
+use crate::cluster::cluster;
 use crate::{query, rows, trust};
 
 async fn refusal(config: &ConnectConfig) -> ConnectError {
@@ -115,7 +115,7 @@ async fn verify_full_refuses_another_name_and_another_authority() {
     config.hosts[0].name = "other.test".to_owned();
     assert!(matches!(refusal(&config).await, ConnectError::Tls { .. }));
 
-    let (other_ca, _) = authority();
+    let other_ca = harness::tls::Authority::new().pem().to_owned();
     let roots = TlsRoots::from_pem(other_ca.as_bytes()).unwrap();
     let config = cluster().config("scram", TlsMode::VerifyFull { roots });
     assert!(matches!(refusal(&config).await, ConnectError::Tls { .. }));

@@ -295,7 +295,11 @@ async fn idle_connection_whose_server_ended_it_is_found_out_before_reuse() {
 async fn next_may_be_dropped_at_any_point_without_losing_anything() {
     let mut connection = connect().await;
     connection
-        .query("select i, repeat('x', 1000) from generate_series(1, 5000) i")
+        // The server pauses now and then, so that there are moments to drop a future that waits.
+        .query(
+            "select i, repeat('x', 1000), case when i % 500 = 0 then pg_sleep(0.01) end \
+             from generate_series(1, 5000) i",
+        )
         .unwrap();
     let (mut count, mut dropped) = (0, 0);
     loop {
