@@ -130,9 +130,10 @@ impl Worker {
     /// Finds the installed programs and makes the scratch directory.
     ///
     /// # Errors
-    /// Where the scratch directory cannot be made.
+    /// Where the scratch directory cannot be made or written to: said now, not by the first operation.
     pub async fn new(parts: WorkerParts, options: WorkerOptions) -> std::io::Result<Self> {
         tokio::fs::create_dir_all(&options.scratch_directory).await?;
+        tempfile::tempdir_in(&options.scratch_directory)?.close()?;
         let toolbox = Toolbox::discover(&options.toolbox).await;
         if toolbox.tools().is_empty() {
             tracing::error!("no pg_dump and pg_restore are installed; every backup and restore will fail");

@@ -80,6 +80,9 @@ pub fn of_process(shared: &Shared, own: &Own<'_>) -> String {
     }
     if role != Role::Pooler {
         section(&mut text, "storage", &[("directory", path(own.storage))]);
+        // The default is one place for the whole machine, which another user may own.
+        let scratch = own.storage.with_file_name("scratch");
+        section(&mut text, "worker", &[("scratch_directory", path(&scratch))]);
     }
     let ports: Vec<String> = shared.loopback_ports.iter().map(u16::to_string).collect();
     let allow: Vec<String> = shared.egress_allow.iter().map(|rule| quoted(rule)).collect();
