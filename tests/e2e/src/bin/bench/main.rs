@@ -28,9 +28,10 @@ use rpc::server::v1::{GetServerRequest, Instance, UpdateInstanceRequest};
 const BUDGET: i32 = 120;
 
 const USAGE: &str = "\
-Usage: script/bench [--quick]
+Usage: script/bench [--quick] [sessions | execute | stream]
 
-Measures Execute, streaming and sessions on this machine and prints Markdown. Takes some minutes.
+Measures sessions, Execute and streaming on this machine and prints Markdown; or one of them. Takes
+some minutes.
 
   --quick  one short round of everything, to see that it works; its numbers mean nothing";
 
@@ -45,35 +46,50 @@ pub(crate) struct Effort {
     pub(crate) stream_rounds: usize,
 }
 
+/// What can be measured alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Sessions,
+    Execute,
+    Stream,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut words = std::env::args().skip(1);
+    let mut words = std::env::args().skip(1).peekable();
     let mut effort = Effort {
         execute_rounds: 5,
         execute_time: std::time::Duration::from_secs(3),
         stream_rounds: 5,
     };
-    match words.next().as_deref() {
-        // Not for people: what `echo::Echo` starts.
-        Some("echo") => return echo::serve(words.collect()).await,
-        Some("--quick") => {
-            effort = Effort {
-                execute_rounds: 1,
-                execute_time: std::time::Duration::from_millis(300),
-                stream_rounds: 1,
+    // Not for people: what `echo::Echo` starts.
+    if words.next_if_eq("echo").is_some() {
+        return echo::serve(words.collect()).await;
+    }
+    let mut only = None;
+    for word in words {
+        match word.as_str() {
+            "--quick" => {
+                effort = Effort {
+                    execute_rounds: 1,
+                    execute_time: std::time::Duration::from_millis(300),
+                    stream_rounds: 1,
+                }
+            }
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                return ExitCode::SUCCESS;
+            }
+            "sessions" => only = Some(Part::Sessions),
+            "execute" => only = Some(Part::Execute),
+            "stream" => only = Some(Part::Stream),
+            other => {
+                eprintln!("script/bench: {other} is not an option\n\n{USAGE}");
+                return ExitCode::from(64);
             }
         }
-        Some("--help" | "-h") => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Some(other) => {
-            eprintln!("script/bench: {other} is not an option\n\n{USAGE}");
-            return ExitCode::from(64);
-        }
-        None => {}
     }
-    match run(effort).await {
+    match run(effort, only).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("script/bench: {error:#}");
@@ -82,7 +98,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(effort: Effort) -> anyhow::Result<()> {
+async fn run(effort: Effort, only: Option<Part>) -> anyhow::Result<()> {
     eprintln!("Starting PostgreSQL twice, a pooler, an API instance and nginx ...");
     let world = World::start(WorldOptions {
         apis: 1,
@@ -104,9 +120,17 @@ async fn run(effort: Effort) -> anyhow::Result<()> {
     set_budget(&caller, &server).await?;
 
     report::machine(&world).await?;
-    sessions::measure(&world, &caller, &server).await?;
-    execute::measure(&world, &caller, &server, effort).await?;
-    stream::measure(&world, &caller, &server, effort).await
+    let wanted = |part| only.is_none_or(|only| only == part);
+    if wanted(Part::Sessions) {
+        sessions::measure(&world, &caller, &server).await?;
+    }
+    if wanted(Part::Execute) {
+        execute::measure(&world, &caller, &server, effort).await?;
+    }
+    if wanted(Part::Stream) {
+        stream::measure(&world, &caller, &server, effort).await?;
+    }
+    Ok(())
 }
 
 /// Raises the instance's budget, so that it is not what is measured.
