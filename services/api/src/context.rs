@@ -10,6 +10,7 @@ use domain::random::Random;
 use sessions::{Sessions, UserToken};
 use storage::{Artifacts, UserFiles};
 use store::Store;
+use telemetry::rpc::Id;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -63,7 +64,7 @@ impl Context {
         match (caller, token) {
             (Some(caller), Some(token)) => {
                 // The request's own span: its closing line says who called.
-                tracing::Span::current().record("user.id", tracing::field::display(caller.user));
+                telemetry::rpc::record(Id::User, &caller.user);
                 Ok(Call {
                     caller,
                     token,

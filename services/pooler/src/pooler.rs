@@ -20,6 +20,7 @@ use sealing::Opener;
 use secrecy::ExposeSecret;
 use store::Store;
 use store::poolers::{NewPooler, PoolerState, ProtocolRange, RegisterPoolerError};
+use telemetry::rpc::Id;
 use thiserror::Error;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -260,6 +261,7 @@ impl Pooler {
     /// Who calls, if they may.
     async fn caller(&self, token: &UserToken, permission: Permission) -> Result<Arc<Caller>, PoolerError> {
         let caller = self.0.verifier.verify(token.0.expose_secret()).await?;
+        telemetry::rpc::record(Id::User, &caller.user);
         if allows(&caller, permission) {
             Ok(caller)
         } else {

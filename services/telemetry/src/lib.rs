@@ -12,6 +12,7 @@
 
 pub mod propagation;
 pub mod rpc;
+mod span_fields;
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -26,6 +27,8 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::span_fields::SpanFields;
 
 /// How long the last spans may take to reach their receiver when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -99,6 +102,7 @@ pub fn build(options: &Options) -> Result<(impl Subscriber + Send + Sync + use<>
             .flatten_event(true)
             .with_current_span(true)
             .with_span_list(false)
+            .fmt_fields(SpanFields::default())
             .with_writer(std::io::stderr)
             .boxed(),
     };
@@ -110,6 +114,8 @@ pub fn build(options: &Options) -> Result<(impl Subscriber + Send + Sync + use<>
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
+        // Nobody asks OpenTelemetry for the current span, and telling it at every poll costs.
+        .with_context_activation(false)
         // Below it are the libraries' own spans, those of the exporter among them.
         .with_filter(LevelFilter::INFO);
     let subscriber = Registry::default().with(lines).with(spans);

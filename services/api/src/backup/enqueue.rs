@@ -1,6 +1,7 @@
 //! Queueing what was checked.
 
 use store::operations::{EnqueueError, Enqueued, NewOperation, Operation};
+use telemetry::rpc::Id;
 
 use crate::context::Context;
 use crate::error::{Error, ResourceKind};
@@ -12,9 +13,8 @@ pub(super) async fn enqueue(api: &Context, new: &NewOperation) -> Result<Operati
         Enqueued::Created(operation) | Enqueued::Existing(operation) => operation,
     };
     // The call's closing line says what it was about.
-    let span = tracing::Span::current();
-    span.record("operation.id", tracing::field::display(operation.id));
-    span.record("server.id", tracing::field::display(operation.server_id));
+    telemetry::rpc::record(Id::Operation, &operation.id);
+    telemetry::rpc::record(Id::Server, &operation.server_id);
     Ok(operation)
 }
 

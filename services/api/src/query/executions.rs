@@ -4,12 +4,17 @@ use domain::session::ExecutionName;
 use rpc::query::v1::{
     CancelExecutionRequest, CancelExecutionResponse, GetExecutionRequest, GetExecutionResponse,
 };
+use telemetry::rpc::Id;
 
+use super::sessions::note;
 use crate::context::{Call, Context};
 use crate::error::Error;
 
 fn name(name: &str) -> Result<ExecutionName, Error> {
-    name.parse().map_err(|error| Error::invalid("name", error))
+    let name: ExecutionName = name.parse().map_err(|error| Error::invalid("name", error))?;
+    note(name.session);
+    telemetry::rpc::record(Id::Execution, &name.execution);
+    Ok(name)
 }
 
 /// Reads how an execution stands.

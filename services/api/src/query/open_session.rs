@@ -5,6 +5,7 @@ use std::time::Duration;
 use domain::settings::{Kind, SESSION_IDLE_TIMEOUT};
 use rpc::query::v1::{OpenSessionRequest, OpenSessionResponse, SessionMode};
 
+use super::sessions::note;
 use crate::context::{Call, Context};
 use crate::database;
 use crate::duration;
@@ -55,6 +56,9 @@ pub(crate) async fn open_session(
     request.queue_timeout = queue_timeout.map(duration::encode);
     let instance = server::owned(api, &call.caller, id).await?.instance_id;
     let session = api.sessions.open_session(&call.token, instance, request).await?;
+    if let Ok(name) = session.name.parse() {
+        note(name);
+    }
     Ok(OpenSessionResponse {
         session: Some(session),
     })

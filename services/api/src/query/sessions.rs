@@ -7,14 +7,23 @@ use rpc::query::v1::{
     CloseSessionRequest, CloseSessionResponse, GetSessionRequest, GetSessionResponse,
     KeepSessionAliveRequest, KeepSessionAliveResponse, ListSessionsRequest, ListSessionsResponse,
 };
+use telemetry::rpc::Id;
 
 use crate::context::{Call, Context};
 use crate::error::Error;
 use crate::resource;
 
-/// Reads the name of a session.
+/// Reads the name of the session that the call is about.
 pub(super) fn name(field: &str, name: &str) -> Result<SessionName, Error> {
-    name.parse().map_err(|error| Error::invalid(field, error))
+    let name: SessionName = name.parse().map_err(|error| Error::invalid(field, error))?;
+    note(name);
+    Ok(name)
+}
+
+/// Has the call's closing line say which session it was about.
+pub(super) fn note(name: SessionName) {
+    telemetry::rpc::record(Id::Server, &name.server);
+    telemetry::rpc::record(Id::Session, &name.session);
 }
 
 /// Reads a session.

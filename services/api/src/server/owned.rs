@@ -3,12 +3,15 @@
 use domain::access::Caller;
 use domain::id::ServerId;
 use store::servers::Server;
+use telemetry::rpc::Id;
 
 use crate::context::Context;
 use crate::error::{Error, ResourceKind};
 
 /// Reads a server of the caller. Another user's answers as a missing one.
 pub(crate) async fn owned(api: &Context, caller: &Caller, id: ServerId) -> Result<Server, Error> {
+    // The call's closing line says what it was about.
+    telemetry::rpc::record(Id::Server, &id);
     let found = api.store.servers().get(id).await?;
     found
         .filter(|server| server.owner_id == caller.user)

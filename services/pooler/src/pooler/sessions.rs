@@ -16,6 +16,7 @@ use rpc::query::v1::{
     IsolationLevel, OpenSessionRequest, TransactionStatus,
 };
 use rpc::{pooler, query, server};
+use telemetry::rpc::Id;
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -97,8 +98,10 @@ impl Sessions for Pooler {
         }
         let plan = request::plan(request.script)?;
         let (output, reader) = session.pipe();
+        let execution = self.execution_id();
+        telemetry::rpc::record(Id::Execution, &execution);
         session.start(
-            self.execution_id(),
+            execution,
             Work::Script {
                 plan,
                 output,
@@ -106,7 +109,7 @@ impl Sessions for Pooler {
             },
             |_| true,
         )?;
-        Ok(reader.boxed())
+        reader.begun().await
     }
 
     async fn run_script(
@@ -203,10 +206,17 @@ impl Sessions for Pooler {
     }
 }
 
+/// Has the call's closing line say which session it was about.
+fn note(name: SessionName) {
+    telemetry::rpc::record(Id::Server, &name.server);
+    telemetry::rpc::record(Id::Session, &name.session);
+}
+
 impl Pooler {
     /// The caller's session.
     async fn session(&self, token: &UserToken, name: SessionName) -> Result<Arc<Session>, PoolerError> {
         let caller = self.caller(token, Permission::SessionsUse).await?;
+        note(name);
         self.0.registry.find(name, caller.user)
     }
 
@@ -227,6 +237,7 @@ impl Pooler {
             server: server.id,
             session: SessionId::generate(self.0.me.pooler, &*self.0.random),
         };
+        note(name);
         let opened = Box::pin(self.open(Wish {
             caller: &caller,
             server: &server,

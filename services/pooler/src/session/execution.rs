@@ -345,10 +345,7 @@ pub(crate) struct LastEvents {
 impl LastEvents {
     /// Sends them.
     pub(crate) fn send(mut self) {
-        if let Some(message) = self.writer.take() {
-            self.output.push(message);
-        }
-        self.output.end();
+        self.output.end(self.writer.take());
     }
 }
 

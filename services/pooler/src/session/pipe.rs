@@ -8,7 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use futures::Stream;
+use ::sessions::EventStream;
+use futures::{Stream, StreamExt as _, stream};
 use parking_lot::Mutex;
 use rpc::events::EncodedEvents;
 use tokio::sync::Notify;
@@ -60,33 +61,31 @@ impl PipeWriter {
 
     /// Hands a message over.
     pub(crate) fn push(&self, message: EncodedEvents) {
-        let mut state = self.0.state.lock();
-        if state.reader_gone {
-            return;
-        }
-        state.bytes += message.as_bytes().len();
-        state.messages.push_back(message);
-        let reader = state.reader.take();
-        drop(state);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        self.tell(Some(message), None);
     }
 
-    /// Ends the stream after what was pushed.
-    pub(crate) fn end(self) {
-        self.finish(Ok(()));
+    /// Ends the stream after what was pushed and `last`. The reader learns both at once, so that they leave together.
+    pub(crate) fn end(self, last: Option<EncodedEvents>) {
+        self.tell(last, Some(Ok(())));
     }
 
     /// Ends the stream with an error.
     pub(crate) fn fail(self, error: Status) {
-        self.finish(Err(error));
+        self.tell(None, Some(Err(error)));
     }
 
-    fn finish(&self, end: Result<(), Status>) {
+    fn tell(&self, message: Option<EncodedEvents>, end: Option<Result<(), Status>>) {
         let mut state = self.0.state.lock();
-        state.end.get_or_insert(end);
-        if let Some(reader) = state.reader.take() {
+        if let Some(message) = message.filter(|_| !state.reader_gone) {
+            state.bytes += message.as_bytes().len();
+            state.messages.push_back(message);
+        }
+        if let Some(end) = end {
+            state.end.get_or_insert(end);
+        }
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
             reader.wake();
         }
     }
@@ -95,7 +94,17 @@ impl PipeWriter {
 impl Drop for PipeWriter {
     fn drop(&mut self) {
         // A stream without `finished` must not look complete.
-        self.finish(Err(Status::aborted("the execution was given up before it ended")));
+        let given_up = Status::aborted("the execution was given up before it ended");
+        self.tell(None, Some(Err(given_up)));
+    }
+}
+
+impl PipeReader {
+    /// The stream, once its first message is there or it failed before. So the headers of the answer need no packet of
+    /// their own; and that message comes soon, however long the statement takes.
+    pub(crate) async fn begun(mut self) -> Result<EventStream, Status> {
+        let first = self.next().await.transpose()?;
+        Ok(stream::iter(first.map(Ok)).chain(self).boxed())
     }
 }
 
@@ -141,7 +150,6 @@ impl Drop for PipeReader {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use futures::StreamExt as _;
 
     fn message(bytes: usize) -> EncodedEvents {
         EncodedEvents::from_encoded(Bytes::from(vec![0; bytes]))
@@ -162,7 +170,8 @@ mod tests {
     async fn stream_ends_after_the_last_message() {
         let (writer, mut reader) = pipe(Arc::default());
         writer.push(message(1));
-        writer.end();
+        writer.end(Some(message(1)));
+        assert!(reader.next().await.unwrap().is_ok());
         assert!(reader.next().await.unwrap().is_ok());
         assert!(reader.next().await.is_none());
     }
