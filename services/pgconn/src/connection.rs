@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::cancel::{CancelKey, CancelTarget};
 use crate::config::{ConnectConfig, HostPort};
 use crate::error::{ConnectError, ConnectionError, Poison, ProtocolError};
 use crate::event::{BackendEvent, Event, TransactionStatus};
+use crate::lingering::{FailedConnect, Lingering};
 use crate::parameters::Parameters;
 use crate::socket;
 use crate::startup::{self, Authentication, Started};
@@ -52,39 +53,68 @@ impl Connection {
     /// # Errors
     /// [`ConnectError`] of the last host tried.
     pub async fn connect(config: &ConnectConfig) -> Result<Self, ConnectError> {
-        // Wrong configuration is said at once, before anybody is contacted.
-        config.startup()?;
-        let deadline = Instant::now() + config.connect_timeout;
-        let mut last = ConnectError::Configuration {
-            reason: "hosts is empty",
+        let connected = Self::connect_or_linger(config).await;
+        connected.map_err(|failed| failed.error)
+    }
+
+    /// [`Connection::connect`] for callers who count connections: what the server may still hold of a failed
+    /// one comes with the error.
+    ///
+    /// # Errors
+    /// [`ConnectError`] of the last host tried, and what lingers at any of them.
+    pub async fn connect_or_linger(config: &ConnectConfig) -> Result<Self, FailedConnect> {
+        let mut failed = FailedConnect {
+            error: ConnectError::Configuration {
+                reason: "hosts is empty",
+            },
+            lingering: Vec::new(),
         };
+        // Wrong configuration is said at once, before anybody is contacted.
+        if let Err(error) = config.startup() {
+            return Err(FailedConnect { error, ..failed });
+        }
+        let deadline = Instant::now() + config.connect_timeout;
         for (index, host) in config.hosts.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
             let hosts_left = u32::try_from(config.hosts.len() - index).unwrap_or(u32::MAX);
-            let share = left / hosts_left;
-            let addr = host.address;
             // Boxed: it is by far the largest future here, and callers hold ours.
-            last = match timeout(share, Box::pin(Self::open(config, host))).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => error,
-                Err(_) => ConnectError::Timeout { addr, after: share },
-            };
-            if !tries_next_host(&last) {
+            match Box::pin(Self::open(config, host, left / hosts_left)).await {
+                Ok(connection) => return Ok(connection),
+                Err((error, lingering)) => {
+                    failed.error = error;
+                    failed.lingering.extend(lingering);
+                }
+            }
+            if !tries_next_host(&failed.error) {
                 break;
             }
         }
-        Err(last)
+        Err(failed)
     }
 
-    async fn open(config: &ConnectConfig, host: &HostPort) -> Result<Self, ConnectError> {
-        let socket = socket::open(host, &config.tls).await?;
+    async fn open(
+        config: &ConnectConfig,
+        host: &HostPort,
+        within: Duration,
+    ) -> Result<Self, (ConnectError, Option<Lingering>)> {
+        let addr = host.address;
+        let deadline = Instant::now() + within;
+        let late = || ConnectError::Timeout { addr, after: within };
+        let socket = timeout_at(deadline, socket::open(host, &config.tls)).await;
+        let socket = socket
+            .unwrap_or_else(|_| Err(late()))
+            .map_err(|error| (error, None))?;
         let mut transport = Transport::new(socket, config.limits);
+        let started = timeout_at(deadline, startup::run(&mut transport, addr, config)).await;
         let Started {
             state,
             parameters,
             cancel_key,
             authentication,
-        } = startup::run(&mut transport, host.address, config).await?;
+        } = match started.unwrap_or_else(|_| Err(late())) {
+            Ok(started) => started,
+            Err(error) => return Err((error, Some(Lingering::new(transport.socket)))),
+        };
         let cancel_target = CancelTarget {
             host: host.clone(),
             tls: config.tls.clone(),

@@ -40,6 +40,7 @@ mod error;
 mod event;
 mod event_decoder;
 pub mod frame;
+mod lingering;
 mod messages;
 mod parameters;
 mod row;
@@ -59,6 +60,7 @@ pub use error::{
 };
 pub use event::{CopyFormat, Event, Field, Format, TransactionStatus};
 pub use frame::FrameLimits;
+pub use lingering::{FailedConnect, Lingering};
 pub use messages::COPY_BUFFER;
 pub use parameters::Parameters;
 pub use row::{DataRowBody, DataRowValues};

@@ -10,15 +10,21 @@ use std::time::Duration;
 use domain::egress::EgressPolicy;
 use domain::endpoint::{Endpoint, Host, SslMode, TlsPolicy};
 use domain::name::Identifier;
+use futures::future::join_all;
 use parking_lot::Mutex;
-use pgconn::{ConnectConfig, ConnectError, Connection, HostPort, TlsMode, TlsRoots};
+use pgconn::{
+    ConnectConfig, ConnectError, Connection, FailedConnect, HostPort, Lingering, TlsMode, TlsRoots,
+};
 use sealing::{Binding, KeyId, OpenError, Opener, Sealed};
 use secrecy::SecretString;
 use store::servers::{Credential, Server};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
+use crate::backend::Backend;
 use crate::error::{PoolerError, TargetError};
+use crate::slots::Slot;
 
 const RESOLVE: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(10);
@@ -150,11 +156,23 @@ impl Connector {
     }
 }
 
-/// Logs in.
-pub(crate) async fn connect(config: &ConnectConfig) -> Result<Connection, TargetError> {
-    Connection::connect(config)
-        .await
-        .map_err(|error| target_error(&error))
+/// Logs in under a slot, which comes back with the connection. Where none came about the slot stays taken until the
+/// server has let go of what it began: `tasks` keeps track of that, the caller does not wait for it.
+pub(crate) async fn connect(
+    config: &ConnectConfig,
+    slot: Slot,
+    tasks: &TaskTracker,
+) -> Result<Backend, TargetError> {
+    match Connection::connect_or_linger(config).await {
+        Ok(connection) => Ok(Backend::new(connection, slot, tasks.clone())),
+        Err(FailedConnect { error, lingering }) => {
+            tasks.spawn(async move {
+                join_all(lingering.into_iter().map(Lingering::gone)).await;
+                drop(slot);
+            });
+            Err(target_error(&error))
+        }
+    }
 }
 
 async fn addresses(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, TargetError> {

@@ -209,7 +209,7 @@ async fn dial(
     slot: Slot,
     tasks: &TaskTracker,
 ) -> Result<(Backend, InstanceFacts), TargetError> {
-    let mut backend = Backend::new(connect(&config).await?, slot, tasks.clone());
+    let mut backend = connect(&config, slot, tasks).await?;
     if backend
         .connection
         .parameters()
@@ -225,7 +225,7 @@ async fn dial(
         config
             .startup_parameters
             .push(("client_encoding".to_owned(), "SQL_ASCII".to_owned()));
-        backend = Backend::new(connect(&config).await?, slot, tasks.clone());
+        backend = connect(&config, slot, tasks).await?;
     }
     match timeout(QUESTIONS, facts::instance(&mut backend.connection)).await {
         Ok(Ok(facts)) => Ok((backend, facts)),

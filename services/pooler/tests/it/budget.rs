@@ -269,6 +269,31 @@ async fn backend_that_does_not_end_keeps_its_slot() {
 }
 
 #[tokio::test]
+async fn backend_that_hangs_in_its_start_up_keeps_its_slot() {
+    // A cluster of its own: nobody can log in meanwhile.
+    let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start(ClusterOptions::default()).await));
+    let login = cluster.endpoint().superuser();
+    let world = World::with(cluster, &login, SslMode::Disable).await;
+    world.set_budget(1, 0).await;
+    let session = world.open().await;
+    world.pooler.close_session(&world.token, session).await.unwrap();
+
+    let locker = cluster.connect().await;
+    let lock = "BEGIN; LOCK TABLE pg_authid IN ACCESS EXCLUSIVE MODE";
+    locker.batch_execute(lock).await.unwrap();
+    let given_up = world.try_open(impatient(&world)).await.unwrap_err();
+    assert_eq!(reason(&given_up), ErrorReason::TargetUnreachable);
+    let refused = world.try_open(impatient(&world)).await.unwrap_err();
+    assert_eq!(reason(&refused), ErrorReason::BudgetExhausted);
+
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    eventually(DEADLINE, "the slot is free", async || {
+        world.try_open(impatient(&world)).await
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn instance_has_one_owner() {
     let world = World::new().await;
     world.open().await;
