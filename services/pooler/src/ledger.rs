@@ -170,7 +170,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A ledger with nothing given out. At most `most_waiting` claims wait at a time.
+    /// A ledger with nothing given out. At most `most_waiting` claims wait at a time, and nobody adds to them who
+    /// has more waiting than places are left: so one user alone never fills the queue for the others.
     #[must_use]
     pub fn new(budget: Budget, most_waiting: usize) -> Self {
         Self {
@@ -205,13 +206,23 @@ impl Ledger {
         if self.holds(ticket) {
             return Claimed::Granted(ticket);
         }
-        if self.waiting.len() > self.most_waiting {
+        let others = self.waiting.len() - 1;
+        let free = self.most_waiting.saturating_sub(others);
+        if free == 0 || self.waiting_of(key.0) - 1 > free {
             self.remove_waiting(ticket);
-            return Claimed::Refused(Refused::QueueFull {
-                waiting: self.waiting.len(),
-            });
+            return Claimed::Refused(Refused::QueueFull { waiting: others });
         }
         Claimed::Waiting(ticket)
+    }
+
+    /// Claims of one user that wait.
+    fn waiting_of(&self, user: UserId) -> usize {
+        let queues = [(user, false), (user, true)].map(|key| self.queues.get(&key));
+        queues
+            .into_iter()
+            .flatten()
+            .map(|queue| queue.waiting.len())
+            .sum()
     }
 
     /// Gives back what a claim holds, or ends its wait. A ticket that is neither changes nothing.

@@ -39,8 +39,8 @@ pub enum SlotRefused {
         /// The most there can be.
         limit: u32,
     },
-    /// Too many wait already.
-    #[error("{waiting} others wait for a connection already")]
+    /// Too many wait already, or too many of the caller's.
+    #[error("{waiting} requests wait for a connection already, and the rest of the queue is kept for others")]
     QueueFull {
         /// How many.
         waiting: usize,

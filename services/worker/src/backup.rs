@@ -34,7 +34,7 @@ pub(crate) async fn run(job: &Job<'_>) -> Result<Published, Halt> {
     let reach = job.reach()?;
 
     job.journal.enter(OperationPhase::WaitingForSlots);
-    let _slots = stop.guard(job.lease(CONNECTIONS)).await??;
+    stop.guard(job.lease(CONNECTIONS)).await??;
 
     job.journal.enter(OperationPhase::Reading);
     let (facts, tables) = stop.guard(ask(job, &request.selection)).await??;

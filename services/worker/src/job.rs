@@ -32,6 +32,8 @@ pub(crate) struct Job<'a> {
     /// Held while the log is written down, so that its pieces keep their order.
     pub(crate) writing_log: tokio::sync::Mutex<()>,
     reach: OnceLock<Reach>,
+    /// Held to the end: what the program's backends still do counts after the program.
+    slots: OnceLock<Slots>,
     program_started: AtomicBool,
 }
 
@@ -63,6 +65,7 @@ pub(crate) async fn run(context: &Context, claimed: Claimed, stop: Stop) {
         stop,
         writing_log: tokio::sync::Mutex::new(()),
         reach: OnceLock::new(),
+        slots: OnceLock::new(),
         program_started: AtomicBool::new(false),
     };
     let id = job.operation.id;
@@ -110,12 +113,14 @@ impl Job<'_> {
         self.reach.get().ok_or_else(unknown)
     }
 
-    /// Waits for connections within the budget.
-    pub(crate) async fn lease(&self, count: i32) -> Result<Slots, Halt> {
+    /// Waits for connections within the budget. They are the job's as long as there is one.
+    pub(crate) async fn lease(&self, count: i32) -> Result<(), Halt> {
         let who = (self.operation.id, self.operation.owner_id);
         let instance = self.reach()?.server.instance_id;
         let Context { sessions, tasks, .. } = self.context;
-        Ok(slots::lease(sessions, tasks, instance, who, count, &self.journal).await?)
+        let slots = slots::lease(sessions, tasks, instance, who, count, &self.journal).await?;
+        self.slots.get_or_init(|| slots);
+        Ok(())
     }
 
     /// From here on the server has, or had, backends of this attempt.

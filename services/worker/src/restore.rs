@@ -49,7 +49,7 @@ pub(crate) async fn run(job: &Job<'_>) -> Result<(), Halt> {
         .update(|progress| progress.objects_total = Some(entries));
 
     job.journal.enter(OperationPhase::WaitingForSlots);
-    let _slots = stop.guard(job.lease(CONNECTIONS)).await??;
+    stop.guard(job.lease(CONNECTIONS)).await??;
     let facts = stop.guard(ask(job)).await??;
     let tool = choose(job, facts.major(), newest, &scratch.archive).await?;
     job.journal.line(&format!(

@@ -122,6 +122,18 @@ fn waiting_room_is_bounded() {
 }
 
 #[test]
+fn one_user_does_not_fill_the_waiting_room() {
+    let mut ledger = ledger(1, 0);
+    granted(&mut ledger, pinned(1));
+    let mut waits = 0;
+    while let Claimed::Waiting(_) = ledger.claim(pinned(1)) {
+        waits += 1;
+    }
+    assert!((50..60).contains(&waits), "{waits} of 100 places");
+    waiting(&mut ledger, pinned(2));
+}
+
+#[test]
 fn budget_changes_take_effect_at_once_and_take_nothing_away() {
     let mut ledger = ledger(2, 0);
     let first = granted(&mut ledger, pinned(1));
@@ -246,7 +258,12 @@ proptest! {
                     }
                     Claimed::Waiting(ticket) => model.waiting.push((ticket, claim(user, class, count))),
                     Claimed::Refused(Refused::TooMany { limit }) => prop_assert!(count > limit),
-                    Claimed::Refused(Refused::QueueFull { waiting }) => prop_assert_eq!(waiting, 20),
+                    Claimed::Refused(Refused::QueueFull { waiting }) => {
+                        prop_assert_eq!(waiting, model.waiting.len());
+                        let user = self::user(user);
+                        let own = model.waiting.iter().filter(|(_, claim)| claim.user == user).count();
+                        prop_assert!(waiting == 20 || own > 20 - waiting);
+                    }
                 },
                 Step::Release(index) if !model.held.is_empty() => {
                     let (ticket, _) = model.held.remove(index.index(model.held.len()));

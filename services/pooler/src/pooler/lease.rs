@@ -1,5 +1,6 @@
 //! Slots for a worker's programs: held as long as the worker listens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::sessions::SlotStream;
@@ -14,6 +15,7 @@ use tonic::Status;
 
 use super::Pooler;
 use crate::error::PoolerError;
+use crate::instances::Instance;
 use crate::ledger::{Claim, Class};
 use crate::request::invalid;
 use crate::slots::Slot;
@@ -22,6 +24,8 @@ use crate::slots::Slot;
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 struct Lease {
+    pooler: Pooler,
+    instance: Arc<Instance>,
     slot: Slot,
     granted: bool,
     first: bool,
@@ -51,6 +55,8 @@ impl Pooler {
         })?;
         let closing = self.0.closing.clone();
         let lease = Lease {
+            pooler: self.clone(),
+            instance,
             slot,
             granted: false,
             first: true,
@@ -85,6 +91,10 @@ impl Lease {
         };
         if let Ok(granted) = timeout(wait, self.slot.granted()).await {
             granted?;
+            // The instance may have been lost in the queue: then whoever owns it now gives the slots.
+            if !self.instance.is_ours() {
+                self.pooler.0.instances.own(self.instance.id).await?;
+            }
             self.granted = true;
             return Ok(Kind::Granted(true));
         }
