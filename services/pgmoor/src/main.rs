@@ -25,9 +25,6 @@ use clap::Parser;
 /// How long tasks that were cut off may take to notice.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
