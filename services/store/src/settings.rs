@@ -278,15 +278,19 @@ async fn lock(tx: &mut PgConnection, layer: Layer, etag: Option<&Etag>) -> Resul
         Layer::Defaults => None,
         Layer::User(id) => Some(id.as_uuid()),
     };
-    let revision: i64 = sqlx::query_scalar(
-        "INSERT INTO pgmoor.settings_layers (layer, user_id) VALUES ($1, $2) \
-         ON CONFLICT ON CONSTRAINT settings_layers_pkey DO UPDATE SET layer = excluded.layer RETURNING \
-         revision",
-    )
-    .bind(layer.to_string())
-    .bind(user_id)
-    .fetch_one(tx)
-    .await?;
+    // No constraint is named: of two who insert a layer first, PostgreSQL reports a violation of whichever
+    // unique index is not the named one.
+    sqlx::query("INSERT INTO pgmoor.settings_layers (layer, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(layer.to_string())
+        .bind(user_id)
+        .execute(&mut *tx)
+        .await?;
+    let revision: i64 =
+        sqlx::query_scalar("SELECT revision FROM pgmoor.settings_layers WHERE layer = $1 FOR NO KEY UPDATE")
+            .bind(layer.to_string())
+            .fetch_optional(tx)
+            .await?
+            .ok_or(UpdateSettingsError::UserNotFound)?;
     match Etag::allows(etag, revision) {
         true => Ok(revision),
         false => Err(UpdateSettingsError::EtagMismatch),

@@ -56,6 +56,19 @@ async fn of_two_updates_with_one_etag_one_wins() {
 }
 
 #[tokio::test]
+async fn first_writers_of_a_layer_wait_for_each_other() {
+    let world = World::new().await;
+    for round in 0..40 {
+        let layer = Layer::User(world.user(&format!("user-{round}")).await.id);
+        let settings = world.store.settings();
+        let change = changes([("a", Some(json!(round)))]);
+        for outcome in join_all((0..4).map(|_| settings.update(layer, &change, None))).await {
+            outcome.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn refused_update_changes_nothing() {
     let world = World::new().await;
     let settings = world.store.settings();
