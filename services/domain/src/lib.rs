@@ -16,6 +16,7 @@ pub mod id;
 pub mod name;
 pub mod operation;
 pub mod page;
+pub mod pin;
 pub mod random;
 pub mod session;
 pub mod settings;

@@ -1,13 +1,16 @@
 //! A connection to a target and the slot it is counted under, which live and end together.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgconn::Connection;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
-
 use tokio_util::task::TaskTracker;
 
+use crate::hold::Hold;
+use crate::look::Baseline;
+use crate::pools::Pool;
 use crate::slots::Slot;
 
 /// How long a server has to close a connection that says goodbye.
@@ -19,18 +22,49 @@ pub(crate) struct Backend {
     pub(crate) connection: Connection,
     /// One timer for everything its task waits for. It may fire early, never late.
     pub(crate) timer: Pin<Box<Sleep>>,
+    /// What holds its session here.
+    pub(crate) hold: Hold,
+    /// Who it was when it was new.
+    pub(crate) baseline: Baseline,
+    /// The pool it belongs to, which is known as long as it has a backend.
+    pub(crate) pool: Option<Arc<Pool>>,
     slot: Slot,
     tasks: TaskTracker,
 }
 
 impl Backend {
-    /// A backend whose last moments `tasks` keeps track of.
+    /// A backend, kept for life until somebody says otherwise, whose last moments `tasks` keeps track of.
     pub(crate) fn new(connection: Connection, slot: Slot, tasks: TaskTracker) -> Self {
         Self {
             connection,
             timer: Box::pin(sleep_until(Instant::now())),
+            hold: Hold::for_life(),
+            baseline: Baseline::default(),
+            pool: None,
             slot,
             tasks,
+        }
+    }
+
+    /// What it is counted under.
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// Counts it under another slot. The one before must hold nothing any more.
+    pub(crate) fn count_under(&mut self, slot: Slot) {
+        self.slot = slot;
+    }
+
+    /// True while the connection stands, as far as what has arrived tells. Ask of one that nobody listened to for a while.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        loop {
+            match self.connection.try_next() {
+                Ok(None) => return true,
+                // A fatal error is followed by the end.
+                Ok(Some(_)) => {}
+                Err(_) => return false,
+            }
         }
     }
 
@@ -50,6 +84,12 @@ impl Backend {
         if timeout(GOODBYE, gone).await.is_err() {
             tracing::warn!("a backend does not end and keeps its slot");
         }
+    }
+
+    /// As [`Backend::close`], where nobody can wait.
+    pub(crate) fn close_unseen(self) {
+        let tasks = self.tasks.clone();
+        tasks.spawn(self.close());
     }
 
     /// Ends the connection, once the server has let go, and keeps the slot for another.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use auth::AuthError;
 use domain::egress::EgressDenied;
+use domain::pin::Pins;
 use domain::session::PoolerId;
 use rpc::query::v1::TransactionStatus;
 use thiserror::Error;
@@ -29,6 +30,17 @@ pub enum LossCause {
     Drained,
     /// A cancel request may still have been under way, which nothing else could be risked with.
     CancelUnsettled,
+    /// The server was deleted, or is registered otherwise than when the session was opened.
+    ServerChanged,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// Why.
+    pub cause: LossCause,
+    /// What held it on its backend, and is lost.
+    pub pins: Pins,
 }
 
 impl LossCause {
@@ -43,6 +55,7 @@ impl LossCause {
             Self::Killed => "killed",
             Self::Drained => "drained",
             Self::CancelUnsettled => "cancel_unsettled",
+            Self::ServerChanged => "server_changed",
         }
     }
 }
@@ -71,11 +84,8 @@ pub enum PoolerError {
         resource: String,
     },
     /// The session ended with everything it held.
-    #[error("the session is gone: {cause}")]
-    StateLost {
-        /// Why.
-        cause: LossCause,
-    },
+    #[error("the session is gone: {}", _0.cause)]
+    StateLost(Loss),
     /// The session runs another execution.
     #[error("the session runs another execution")]
     SessionBusy,

@@ -6,13 +6,15 @@ use pgconn::{Connection, Event};
 use time::OffsetDateTime;
 
 use crate::error::TargetError;
+use crate::look::Baseline;
 
 const INSTANCE: &str = "SELECT pg_catalog.pg_backend_pid(), \
     pg_catalog.current_setting('server_version'), \
     pg_catalog.pg_is_in_recovery(), \
     pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())::pg_catalog.numeric(20,6), \
     pg_catalog.current_setting('max_connections'), \
-    pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')";
+    pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE'), \
+    SESSION_USER, CURRENT_USER";
 const SYSTEM_IDENTIFIER: &str = "SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c";
 const ROLE: &str = "SELECT r.rolname, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolreplication, \
     r.rolbypassrls, r.rolconnlimit, pg_catalog.pg_has_role(r.oid, 'pg_monitor', 'MEMBER') \
@@ -33,6 +35,8 @@ pub(crate) struct InstanceFacts {
     pub(crate) max_connections: i32,
     /// The backend is not the one the connection was promised.
     pub(crate) is_pooler: bool,
+    /// Who the connection is.
+    pub(crate) baseline: Baseline,
 }
 
 /// What the role of a connection may do.
@@ -50,9 +54,9 @@ pub(crate) struct RoleFacts {
 
 /// Asks the instance.
 pub(crate) async fn instance(connection: &mut Connection) -> Result<InstanceFacts, TargetError> {
-    let row = one_row(connection, INSTANCE).await?;
+    let row = one_row(connection, INSTANCE, drop).await?;
     let system_identifier = if truth(&row, 5) {
-        Some(text(&one_row(connection, SYSTEM_IDENTIFIER).await?, 0).to_owned())
+        Some(text(&one_row(connection, SYSTEM_IDENTIFIER, drop).await?, 0).to_owned())
     } else {
         None
     };
@@ -65,12 +69,16 @@ pub(crate) async fn instance(connection: &mut Connection) -> Result<InstanceFact
         system_identifier,
         postmaster_start_time: start_time(text(&row, 3)),
         max_connections: text(&row, 4).parse().unwrap_or_default(),
+        baseline: Baseline {
+            session_user: text(&row, 6).to_owned(),
+            current_user: text(&row, 7).to_owned(),
+        },
     })
 }
 
 /// Asks about the role that is logged in.
 pub(crate) async fn role(connection: &mut Connection) -> Result<RoleFacts, TargetError> {
-    let row = one_row(connection, ROLE).await?;
+    let row = one_row(connection, ROLE, drop).await?;
     Ok(RoleFacts {
         name: text(&row, 0).to_owned(),
         superuser: truth(&row, 1),
@@ -83,11 +91,11 @@ pub(crate) async fn role(connection: &mut Connection) -> Result<RoleFacts, Targe
     })
 }
 
-fn text(row: &[String], column: usize) -> &str {
+pub(crate) fn text(row: &[String], column: usize) -> &str {
     row.get(column).map_or("", String::as_str)
 }
 
-fn truth(row: &[String], column: usize) -> bool {
+pub(crate) fn truth(row: &[String], column: usize) -> bool {
     text(row, column) == "t"
 }
 
@@ -100,8 +108,12 @@ fn start_time(seconds: &str) -> OffsetDateTime {
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// Runs a query of ours and returns its only row, as text.
-async fn one_row(connection: &mut Connection, sql: &str) -> Result<Vec<String>, TargetError> {
+/// Runs a query of ours and returns its only row, as text. What the server says besides is handed to `overheard`.
+pub(crate) async fn one_row(
+    connection: &mut Connection,
+    sql: &str,
+    mut overheard: impl FnMut(Event),
+) -> Result<Vec<String>, TargetError> {
     let lost = |error: &dyn std::fmt::Display| TargetError::Unreachable {
         reason: error.to_string(),
     };
@@ -126,7 +138,7 @@ async fn one_row(connection: &mut Connection, sql: &str) -> Result<Vec<String>, 
                 });
             }
             Event::ReadyForQuery(_) => break,
-            _ => {}
+            event => overheard(event),
         }
     }
     match (row, refusal) {

@@ -19,7 +19,7 @@ use rpc::pooler::v1::{
     GetSessionRequest, GetSessionResponse, KeepSessionAliveRequest, KeepSessionAliveResponse,
     LeaseSlotsRequest, LeaseSlotsResponse, ListSessionsRequest, ListSessionsResponse, OpenSessionRequest,
     OpenSessionResponse, RollbackTransactionRequest, RollbackTransactionResponse, RunScriptRequest,
-    TestServerRequest, TestServerResponse,
+    TestServerRequest, TestServerResponse, WatchSessionRequest, WatchSessionResponse,
 };
 use rpc::query::v1::copy_in_request::Kind as CopyInKind;
 use secrecy::SecretString;
@@ -92,6 +92,7 @@ const ANY_INSTANCE: domain::id::InstanceId = domain::id::InstanceId::from_uuid(u
 impl PoolerService for PoolerGrpc {
     type ExecuteStream = BoxStream<'static, Result<EncodedEvents, Status>>;
     type RunScriptStream = BoxStream<'static, Result<EncodedEvents, Status>>;
+    type WatchSessionStream = BoxStream<'static, Result<WatchSessionResponse, Status>>;
     type LeaseSlotsStream = Pin<Box<dyn Stream<Item = Result<LeaseSlotsResponse, Status>> + Send>>;
 
     async fn open_session(
@@ -245,6 +246,21 @@ impl PoolerService for PoolerGrpc {
         Ok(Response::new(RollbackTransactionResponse {
             session: Some(session),
         }))
+    }
+
+    async fn watch_session(
+        &self,
+        request: Request<WatchSessionRequest>,
+    ) -> Result<Response<Self::WatchSessionStream>, Status> {
+        let token = self.token(&request)?;
+        let session = name("session", &request.get_ref().session)?;
+        let watched = self.pooler.watch_session(&token, session).await?;
+        let responses = watched.map(|response| {
+            Ok(WatchSessionResponse {
+                response: Some(response?),
+            })
+        });
+        Ok(Response::new(responses.boxed()))
     }
 
     async fn copy_in(

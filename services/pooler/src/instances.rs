@@ -9,15 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::id::{IncarnationId, InstanceId};
-use domain::session::PoolerId;
+use domain::session::{PoolerId, SessionName};
 use parking_lot::{Mutex, RwLock};
 use store::instance_owners::{Claim, ClaimError, Claimant, Ownership};
 use store::instances::Facts;
 use store::{Store, StoreError};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::backend::Backend;
 use crate::error::PoolerError;
-use crate::ledger::Budget;
+use crate::idle::Idle;
+use crate::ledger::{Budget, Ticket};
 use crate::slots::Slots;
 use crate::status::store_error;
 
@@ -34,6 +37,12 @@ pub(crate) struct SelfId {
 pub(crate) struct Instance {
     pub(crate) id: InstanceId,
     pub(crate) slots: Slots,
+    /// Its backends that nobody uses.
+    pub(crate) idle: Mutex<Idle<SessionName, Backend>>,
+    /// Backends on their way to a claim that waits.
+    pub(crate) deliveries: Mutex<HashMap<Ticket, Backend>>,
+    /// Rung when a contest for an idle backend is settled.
+    pub(crate) settled: Notify,
     held: Mutex<Option<Held>>,
     known: Mutex<Option<Facts>>,
     /// Claims of one instance go one after the other.
@@ -47,10 +56,13 @@ struct Held {
 }
 
 impl Instance {
-    fn new(id: InstanceId) -> Self {
+    fn new(id: InstanceId, pressure: Arc<Notify>) -> Self {
         Self {
             id,
-            slots: Slots::new(Budget::DEFAULT),
+            slots: Slots::new(Budget::DEFAULT, pressure),
+            idle: Mutex::new(Idle::new()),
+            deliveries: Mutex::default(),
+            settled: Notify::new(),
             held: Mutex::default(),
             known: Mutex::default(),
             claiming: tokio::sync::Mutex::default(),
@@ -78,6 +90,10 @@ pub(crate) struct Instances {
     store: Store,
     me: SelfId,
     by_id: RwLock<HashMap<InstanceId, Arc<Instance>>>,
+    /// Instances that turned out to be another.
+    merged: RwLock<HashMap<InstanceId, InstanceId>>,
+    /// Rung when an instance's connections are wanted elsewhere: see [`Slots`].
+    pub(crate) pressure: Arc<Notify>,
 }
 
 impl Instances {
@@ -86,6 +102,8 @@ impl Instances {
             store,
             me,
             by_id: RwLock::default(),
+            merged: RwLock::default(),
+            pressure: Arc::default(),
         }
     }
 
@@ -111,6 +129,30 @@ impl Instances {
         let younger = self.by_id.read().get(&younger).cloned();
         if let Some(younger) = younger.filter(|younger| younger.id != older) {
             self.get_or_add(older).slots.absorb(&younger.slots);
+            self.merged.write().insert(younger.id, older);
+            // Its idle backends are wanted back.
+            self.pressure.notify_one();
+        }
+    }
+
+    /// The instance that `id` has turned out to be.
+    pub(crate) fn current(&self, id: InstanceId) -> InstanceId {
+        let merged = self.merged.read();
+        let mut current = id;
+        // Older instances only: there is no way round in circles.
+        while let Some(older) = merged.get(&current) {
+            current = *older;
+        }
+        current
+    }
+
+    /// The instance, without asking the config database while it is known to be ours.
+    pub(crate) async fn at_hand(&self, id: InstanceId) -> Result<Arc<Instance>, PoolerError> {
+        let id = self.current(id);
+        let known = self.by_id.read().get(&id).cloned();
+        match known.filter(|instance| instance.is_ours()) {
+            Some(instance) => Ok(instance),
+            None => self.own(id).await,
         }
     }
 
@@ -122,7 +164,7 @@ impl Instances {
             self.by_id
                 .write()
                 .entry(id)
-                .or_insert_with(|| Arc::new(Instance::new(id))),
+                .or_insert_with(|| Arc::new(Instance::new(id, Arc::clone(&self.pressure)))),
         )
     }
 
@@ -210,7 +252,7 @@ impl Instances {
         }
     }
 
-    fn all(&self) -> Vec<Arc<Instance>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Instance>> {
         self.by_id.read().values().cloned().collect()
     }
 }

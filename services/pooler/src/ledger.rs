@@ -6,16 +6,17 @@
 //!
 //! Claims of one user are served in the order they came; between users one connection is given in turn (deficit round
 //! robin: M. Shreedhar, G. Varghese, SIGCOMM 1995), so that a user with a hundred claims delays nobody else by more
-//! than one. A claim for several connections, all or none, holds back those after it until they are free.
+//! than one. Only a connection that one claim hands over to the next of the same user leaves the turns as they are, and
+//! only while that user has no more than a fair share. A claim for several connections, all or none, holds back those after it until they are free.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use domain::id::UserId;
 
 /// What connections are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
-    /// A script on a connection of its own.
+    /// A script, or a session that needs no connection of its own.
     Interactive,
     /// A session that keeps its connection.
     Pinned,
@@ -72,7 +73,13 @@ pub struct Claim {
     pub count: u32,
     /// What holds them, for example a session's name. Shown to the same user only.
     pub holder: String,
+    /// The pool whose backends would do as they are. Nothing where only a new connection does.
+    pub pool: Option<PoolNumber>,
 }
+
+/// Names a pool: backends that differ only in what their last session left there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolNumber(pub u64);
 
 /// How many connections are given out, by class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -238,6 +245,104 @@ impl Ledger {
             granted: self.dispatch(),
             refused: Vec::new(),
         }
+    }
+
+    /// Counts what a claim holds under another class from now on.
+    pub fn reclassify(&mut self, ticket: Ticket, class: Class) -> Changes {
+        let Some(claim) = self.held.get_mut(&ticket) else {
+            return Changes::default();
+        };
+        *self.usage.of(claim.class) -= claim.count;
+        *self.usage.of(class) += claim.count;
+        claim.class = class;
+        Changes {
+            granted: self.dispatch(),
+            refused: Vec::new(),
+        }
+    }
+
+    /// The claim that may have the connection of `ticket` as it is, with a backend of `pool`: the next in turn, or the
+    /// user's own next one where the user holds no more than a fair share. So users who keep to their share are not made
+    /// to close and open connections for each other. Nobody where the budget was lowered and must be reached first.
+    #[must_use]
+    pub fn heir(&self, ticket: Ticket, pool: PoolNumber) -> Option<Ticket> {
+        let of_session = |claim: &&Claim| claim.count == 1 && !claim.class.may_take_reserve();
+        let holder = self.held.get(&ticket).filter(of_session)?;
+        let sessions = self.budget.limit(Class::Interactive);
+        if self.usage.total() > self.budget.connections || self.usage.without_reserve() > sessions {
+            return None;
+        }
+        let fits = |ticket: &Ticket| {
+            let claim = self.waiting.get(ticket);
+            claim.is_some_and(|claim| {
+                claim.user == holder.user && claim.pool == Some(pool) && claim.count == 1
+            })
+        };
+        let own = self
+            .queues
+            .get(&(holder.user, false))
+            .and_then(|queue| queue.waiting.front());
+        let own = own.copied().filter(fits)?;
+        let next = self.next_without_one();
+        (next == Some(own) || self.is_within_share(holder.user)).then_some(own)
+    }
+
+    /// Gives the connection of `from` to `to`, which waits.
+    pub fn hand_over(&mut self, from: Ticket, to: Ticket) -> Changes {
+        let Some(claim) = self.waiting.get(&to).cloned() else {
+            return Changes::default();
+        };
+        let Some(before) = self.held.remove(&from) else {
+            return Changes::default();
+        };
+        *self.usage.of(before.class) -= before.count;
+        let key = (claim.user, claim.class.may_take_reserve());
+        let in_turn = self.turns.front() == Some(&key);
+        self.remove_waiting(to);
+        if in_turn && self.turns.front() == Some(&key) {
+            self.turns.rotate_left(1);
+        }
+        *self.usage.of(claim.class) += claim.count;
+        self.held.insert(to, claim);
+        Changes {
+            granted: self.dispatch(),
+            refused: Vec::new(),
+        }
+    }
+
+    /// Who would be served if a session gave its connection back; nothing where that takes several turns to tell.
+    fn next_without_one(&self) -> Option<Ticket> {
+        let without_reserve = self.usage.without_reserve().saturating_sub(1);
+        for key in &self.turns {
+            let (ticket, count, class) = self.head(*key)?;
+            if !class.may_take_reserve() && without_reserve + count > self.budget.limit(class) {
+                continue;
+            }
+            let queue = self.queues.get(key)?;
+            if queue.deficit + u32::from(!queue.in_turn) >= count {
+                return Some(ticket);
+            }
+        }
+        None
+    }
+
+    /// True where a user holds no more than each user would if all who hold or want connections had as many.
+    fn is_within_share(&self, user: UserId) -> bool {
+        let of_sessions = |claim: &&Claim| !claim.class.may_take_reserve();
+        let holders = self.held.values().filter(of_sessions).map(|claim| claim.user);
+        let waiters = self
+            .queues
+            .keys()
+            .filter(|(_, reserve)| !reserve)
+            .map(|(user, _)| *user);
+        let users: HashSet<UserId> = holders.chain(waiters).collect();
+        let held: u32 = self
+            .held_by(user)
+            .filter(of_sessions)
+            .map(|claim| claim.count)
+            .sum();
+        let users = u32::try_from(users.len()).unwrap_or(u32::MAX).max(1);
+        held <= self.budget.limit(Class::Interactive).div_ceil(users)
     }
 
     /// Counts connections that are there already, whatever the budget says.

@@ -3,6 +3,7 @@
 mod lease;
 mod opening;
 mod sessions;
+mod sharing;
 mod test_server;
 
 use std::sync::Arc;
@@ -26,13 +27,18 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::sharing::NoBackend;
 use crate::connect::Connector;
 use crate::error::{LossCause, PoolerError};
 use crate::instances::{Instances, SelfId};
+use crate::pools::Pools;
 use crate::registry::Registry;
+use crate::session::Session;
 
 /// The internal protocol we speak.
 const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
+/// How often sessions and backends that nobody uses are looked after.
+const SWEEP: Duration = Duration::from_secs(1);
 /// How long backends have to say goodbye at the very end.
 const LAST_GOODBYE: Duration = Duration::from_secs(10);
 
@@ -76,7 +82,8 @@ struct Inner {
     verifier: Arc<TokenVerifier>,
     connector: Connector,
     instances: Instances,
-    registry: Arc<Registry>,
+    pools: Pools,
+    registry: Registry,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     me: SelfId,
@@ -131,7 +138,8 @@ impl Pooler {
         let pooler = Self(Arc::new(Inner {
             connector: Connector::new(options.egress.clone(), opener, application_name),
             instances: Instances::new(store.clone(), me.clone()),
-            registry: Arc::default(),
+            pools: Pools::default(),
+            registry: Registry::default(),
             tasks: TaskTracker::new(),
             scripts: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -148,6 +156,12 @@ impl Pooler {
         pooler.0.tasks.spawn(async move {
             let ended = beating.0.ended.clone();
             ended.run_until_cancelled(beating.beat()).await;
+        });
+        let sharing = pooler.clone();
+        pooler.0.tasks.spawn(async move {
+            let ended = sharing.0.ended.clone();
+            let both = async { tokio::join!(sharing.relieve_all(), sharing.sweep_on()) };
+            ended.run_until_cancelled(both).await;
         });
         Ok(pooler)
     }
@@ -181,6 +195,15 @@ impl Pooler {
             {
                 tracing::warn!(%error, "a heartbeat failed; what is open stays open");
             }
+        }
+    }
+
+    async fn sweep_on(&self) {
+        let mut ticks = interval(SWEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.sweep();
         }
     }
 
@@ -241,10 +264,11 @@ impl Pooler {
         };
         if timeout_at(deadline, empty).await.is_err() {
             for session in registry.all() {
-                session.begin_close(LossCause::Drained);
+                self.begin_close(&session, LossCause::Drained);
             }
         }
         closing.cancel();
+        self.close_idle();
         ended.cancel();
         tasks.close();
         scripts.close();
@@ -267,6 +291,12 @@ impl Pooler {
         } else {
             Err(AuthError::PermissionMissing { permission }.into())
         }
+    }
+
+    /// Ends a session for `cause`, unless it ends already.
+    fn begin_close(&self, session: &Arc<Session>, cause: LossCause) {
+        let needs = session.begin_close(cause);
+        self.serve(session, needs);
     }
 
     /// Refuses what is new while draining.

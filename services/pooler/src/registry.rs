@@ -12,7 +12,7 @@ use domain::session::SessionName;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use crate::error::{LossCause, PoolerError};
+use crate::error::{Loss, PoolerError};
 use crate::session::Session;
 
 /// How long the end of a session is remembered.
@@ -30,7 +30,7 @@ pub(crate) struct Registry {
 #[derive(Debug, Clone, Copy)]
 struct Tombstone {
     owner: UserId,
-    cause: LossCause,
+    loss: Loss,
     at: Instant,
 }
 
@@ -58,9 +58,9 @@ impl Tombstones {
         }
     }
 
-    fn cause(&self, name: &SessionName, owner: UserId) -> Option<LossCause> {
+    fn loss(&self, name: &SessionName, owner: UserId) -> Option<Loss> {
         let tombstone = self.by_name.get(name)?;
-        (tombstone.owner == owner && tombstone.at.elapsed() <= MEMORY).then_some(tombstone.cause)
+        (tombstone.owner == owner && tombstone.at.elapsed() <= MEMORY).then_some(tombstone.loss)
     }
 }
 
@@ -71,10 +71,10 @@ impl Registry {
     }
 
     /// Takes a session away and remembers why it ended.
-    pub(crate) fn end(&self, session: &Session, cause: LossCause) {
+    pub(crate) fn end(&self, session: &Session, loss: Loss) {
         let tombstone = Tombstone {
             owner: session.facts.owner,
-            cause,
+            loss,
             at: Instant::now(),
         };
         // In this order it is never neither here nor there.
@@ -89,12 +89,17 @@ impl Registry {
         {
             return Ok(Arc::clone(session));
         }
-        Err(match self.ended.lock().cause(&name, caller) {
-            Some(cause) => PoolerError::StateLost { cause },
+        Err(match self.ended.lock().loss(&name, caller) {
+            Some(loss) => PoolerError::StateLost(loss),
             None => PoolerError::NotFound {
                 resource: name.to_string(),
             },
         })
+    }
+
+    /// A session of whomever, while it lives.
+    pub(crate) fn get(&self, name: SessionName) -> Option<Arc<Session>> {
+        self.sessions.read().get(&name).cloned()
     }
 
     /// The caller's sessions, on one server or on all, by name.
@@ -125,8 +130,15 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::LossCause;
+    use domain::pin::Pins;
     use domain::random::SeededRandom;
     use domain::session::{PoolerId, SessionId};
+
+    const LOSS: Loss = Loss {
+        cause: LossCause::IdleTimeout,
+        pins: Pins::NONE,
+    };
 
     fn name(random: &SeededRandom) -> SessionName {
         SessionName {
@@ -143,12 +155,12 @@ mod tests {
         let mut tombstones = Tombstones::default();
         let tombstone = Tombstone {
             owner,
-            cause: LossCause::IdleTimeout,
+            loss: LOSS,
             at: Instant::now(),
         };
         tombstones.remember(name, tombstone);
-        assert_eq!(tombstones.cause(&name, owner), Some(LossCause::IdleTimeout));
-        assert_eq!(tombstones.cause(&name, other), None);
+        assert_eq!(tombstones.loss(&name, owner), Some(LOSS));
+        assert_eq!(tombstones.loss(&name, other), None);
     }
 
     #[tokio::test]
@@ -160,16 +172,13 @@ mod tests {
         for name in &names {
             let tombstone = Tombstone {
                 owner,
-                cause: LossCause::Closed,
+                loss: LOSS,
                 at: Instant::now(),
             };
             tombstones.remember(*name, tombstone);
         }
         assert_eq!(tombstones.by_name.len(), MOST_REMEMBERED);
-        assert_eq!(tombstones.cause(&names[0], owner), None);
-        assert_eq!(
-            tombstones.cause(&names[MOST_REMEMBERED], owner),
-            Some(LossCause::Closed)
-        );
+        assert_eq!(tombstones.loss(&names[0], owner), None);
+        assert_eq!(tombstones.loss(&names[MOST_REMEMBERED], owner), Some(LOSS));
     }
 }

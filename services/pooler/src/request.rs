@@ -45,6 +45,7 @@ pub(crate) fn invalid(field: &'static str, description: impl Into<String>) -> Po
 /// A wish for a session.
 #[derive(Debug)]
 pub(crate) struct Opening {
+    pub(crate) mode: SessionMode,
     pub(crate) database: Option<Identifier>,
     pub(crate) parameters: Vec<(String, String)>,
     pub(crate) idle_timeout: Duration,
@@ -55,11 +56,11 @@ pub(crate) struct Opening {
 impl Opening {
     /// Checks a request.
     pub(crate) fn new(request: OpenSessionRequest) -> Result<Self, PoolerError> {
-        if !matches!(request.mode(), SessionMode::Unspecified | SessionMode::Pinned) {
-            return Err(PoolerError::NotSupported { field: "mode" });
-        }
+        let mode =
+            SessionMode::try_from(request.mode).map_err(|_| invalid("mode", "is not a mode we know"))?;
         let (idle, in_transaction) = ("idle_timeout", "idle_in_transaction_timeout");
         Ok(Self {
+            mode,
             database: database(&request.database)?,
             idle_timeout: limit(idle, request.idle_timeout, IDLE, DAY)?,
             idle_in_transaction_timeout: limit(

@@ -9,29 +9,40 @@ mod copy_source;
 mod execution;
 mod pipe;
 mod task;
+mod watchers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::clock::Clock;
 use domain::id::{ExecutionId, UserId};
+use domain::name::Identifier;
+use domain::pin::{Pin, Pins};
 use domain::session::{ExecutionName, SessionName};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rpc::query;
 use rpc::query::v1::{
     ExecutionOutcome, OnDisconnect, PinReason, SessionMode, SessionState, SqlError, TransactionStatus,
+    WatchSessionResponse,
 };
 use time::OffsetDateTime;
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::control::Control;
 pub(crate) use self::copy_source::{CopySender, CopySource, copy_channel};
-pub(crate) use self::execution::{Ended, Execution, Identity, Plan};
-pub(crate) use self::pipe::{PipeReader, PipeWriter, pipe};
-pub(crate) use self::task::run;
-use crate::error::{LossCause, PoolerError};
+pub(crate) use self::execution::{Ended, Execution, Identity, LastEvents, Plan};
+pub(crate) use self::pipe::{Audience, PipeReader, PipeWriter, pipe};
+pub(crate) use self::task::{run, run_shared};
+use self::watchers::Watchers;
+use crate::backend::Backend;
+use crate::error::{Loss, LossCause, PoolerError};
+use crate::instances::Instance;
+use crate::ledger::Ticket;
+use crate::pools::Pool;
+use crate::slots::Slots;
 use crate::timestamp::timestamp;
 
 /// The contract's word for a transaction's status.
@@ -41,6 +52,25 @@ pub(crate) fn transaction_status(status: pgconn::TransactionStatus) -> Transacti
         pgconn::TransactionStatus::InTransaction => TransactionStatus::InTransaction,
         pgconn::TransactionStatus::Failed => TransactionStatus::Failed,
     }
+}
+
+/// The contract's words for pins.
+pub(crate) fn pin_reasons(pins: Pins) -> Vec<i32> {
+    let reason = |pin| match pin {
+        Pin::Mode => PinReason::Mode,
+        Pin::Transaction => PinReason::Transaction,
+        Pin::Portal => PinReason::Portal,
+        Pin::Copy => PinReason::Copy,
+        Pin::Setting => PinReason::Setting,
+        Pin::Role => PinReason::Role,
+        Pin::TempTable => PinReason::TempTable,
+        Pin::AdvisoryLock => PinReason::AdvisoryLock,
+        Pin::Listen => PinReason::Listen,
+        Pin::HoldCursor => PinReason::HoldCursor,
+        Pin::Prepared => PinReason::Prepared,
+        Pin::Sticky => PinReason::Sticky,
+    };
+    pins.iter().map(|pin| reason(pin).into()).collect()
 }
 
 /// Something for a session to do.
@@ -55,8 +85,43 @@ pub(crate) enum Work {
     Quiet {
         plan: Plan,
         copy: CopySource,
-        reply: oneshot::Sender<Ended>,
+        reply: oneshot::Sender<Result<Ended, PoolerError>>,
     },
+}
+
+impl Work {
+    /// Gives it up with an error.
+    fn fail(self, error: PoolerError) {
+        match self {
+            Self::Script { output, .. } => output.fail(error.into()),
+            // Who waits learns it from what is dropped, or in detail from here.
+            Self::Quiet { reply, .. } => {
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    /// Ends it before it began.
+    fn end_early(self, ended: Ended) {
+        match self {
+            Self::Script { output, .. } => ended.into_events(output).send(),
+            Self::Quiet { reply, .. } => {
+                let _ = reply.send(Ok(ended));
+            }
+        }
+    }
+
+    /// Those without whom it is not to go on.
+    pub(crate) fn audience(&self) -> Option<Audience> {
+        match self {
+            Self::Script {
+                output,
+                on_disconnect,
+                ..
+            } if *on_disconnect != OnDisconnect::Continue => Some(output.audience()),
+            Self::Script { .. } | Self::Quiet { .. } => None,
+        }
+    }
 }
 
 /// What never changes about a session.
@@ -64,12 +129,26 @@ pub(crate) enum Work {
 pub(crate) struct Facts {
     pub(crate) name: SessionName,
     pub(crate) owner: UserId,
-    pub(crate) database: String,
-    pub(crate) username: String,
-    pub(crate) backend_pid: i32,
+    pub(crate) keeping: Keeping,
     pub(crate) create_time: OffsetDateTime,
     pub(crate) idle_timeout: Duration,
     pub(crate) idle_in_transaction_timeout: Duration,
+}
+
+/// How a session comes by its backend.
+#[derive(Debug, Clone)]
+pub(crate) enum Keeping {
+    /// It has one for life.
+    Pinned {
+        database: Identifier,
+        username: Identifier,
+        backend_pid: i32,
+    },
+    /// It takes one of this pool when it needs one.
+    Auto {
+        pool: Arc<Pool>,
+        queue_timeout: Duration,
+    },
 }
 
 /// A session as everybody but its task sees it.
@@ -77,19 +156,42 @@ pub(crate) struct Session {
     pub(crate) facts: Facts,
     control: Control,
     state: Mutex<State>,
+    /// Who follows its notifications.
+    watchers: Watchers,
     ended: CancellationToken,
     clock: Arc<dyn Clock>,
 }
 
 struct State {
+    /// A task serves it. An AUTO session has none while there is nothing to do.
+    served: bool,
     busy: Option<ExecutionId>,
     work: Option<Work>,
     /// Why it ends, from the moment that is decided.
-    end: Option<LossCause>,
+    end: Option<Loss>,
     transaction: TransactionStatus,
+    /// What holds it on its backend.
+    pins: Pins,
+    backend_pid: i32,
+    incarnation: i64,
+    /// It was recovered, and nobody was told yet.
+    untold: bool,
+    /// Its backend, given back because it holds state.
+    returned: Option<Seat>,
+    /// Where the backend it used last may be at rest.
+    rests_at: Option<Arc<Instance>>,
+    /// What it waits for.
+    waits_for: Option<(Slots, Ticket)>,
     last_use: Instant,
     last_use_time: OffsetDateTime,
     record: Option<Record>,
+}
+
+/// A backend of a shared pool and the instance whose it is.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) backend: Backend,
+    pub(crate) instance: Arc<Instance>,
 }
 
 /// The last execution.
@@ -111,14 +213,36 @@ impl std::fmt::Debug for Session {
     }
 }
 
+/// Whether somebody has to serve a session that was given something to do.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Its task will see to it.
+    Nothing,
+    /// A task is to be started.
+    Task,
+}
+
 impl Session {
     /// A session that begins now, outside a transaction.
     pub(crate) fn new(facts: Facts, clock: Arc<dyn Clock>) -> Self {
+        let (served, pins, backend_pid) = match &facts.keeping {
+            Keeping::Pinned { backend_pid, .. } => (true, Pins::NONE.with(Pin::Mode), *backend_pid),
+            Keeping::Auto { .. } => (false, Pins::NONE, 0),
+        };
         let state = State {
+            served,
             busy: None,
             work: None,
             end: None,
             transaction: TransactionStatus::Idle,
+            pins,
+            backend_pid,
+            incarnation: 1,
+            untold: false,
+            returned: None,
+            rests_at: None,
+            waits_for: None,
             last_use: Instant::now(),
             last_use_time: facts.create_time,
             record: None,
@@ -127,14 +251,23 @@ impl Session {
             facts,
             control: Control::default(),
             state: Mutex::new(state),
+            watchers: Watchers::default(),
             ended: CancellationToken::new(),
             clock,
         }
     }
 
-    /// Its incarnation. A pinned session is never recovered.
+    /// The pool it lives in, if it shares backends.
+    pub(crate) fn pool(&self) -> Option<&Arc<Pool>> {
+        match &self.facts.keeping {
+            Keeping::Auto { pool, .. } => Some(pool),
+            Keeping::Pinned { .. } => None,
+        }
+    }
+
+    /// Counts how often it was recovered, from 1.
     pub(crate) fn incarnation(&self) -> i64 {
-        1
+        self.state.lock().incarnation
     }
 
     /// A pipe whose reader this session's task heeds.
@@ -142,18 +275,21 @@ impl Session {
         pipe(Arc::clone(&self.control.bell))
     }
 
-    /// Gives it something to do, if `allowed` says so of its transaction.
+    /// Gives it something to do, if `allowed` says so of its transaction. `incarnation` is the one the caller knows, 0 for
+    /// callers who do not follow it.
     pub(crate) fn start(
         &self,
         execution: ExecutionId,
         work: Work,
+        incarnation: i64,
         allowed: impl FnOnce(TransactionStatus) -> bool,
-    ) -> Result<(), PoolerError> {
+    ) -> Result<Needs, PoolerError> {
         let mut state = self.state.lock();
         state.alive()?;
         if state.busy.is_some() {
             return Err(PoolerError::SessionBusy);
         }
+        state.tell_incarnation(incarnation)?;
         if !allowed(state.transaction) {
             return Err(PoolerError::TransactionState {
                 status: state.transaction,
@@ -171,9 +307,15 @@ impl Session {
         });
         state.work = Some(work);
         self.control.reset();
+        Ok(self.call(state))
+    }
+
+    /// Has its task look at what changed.
+    fn call(&self, mut state: MutexGuard<'_, State>) -> Needs {
+        let served = std::mem::replace(&mut state.served, true);
         drop(state);
         self.control.bell.notify_one();
-        Ok(())
+        if served { Needs::Nothing } else { Needs::Task }
     }
 
     /// Cancels that execution and no other.
@@ -198,6 +340,13 @@ impl Session {
         Ok(())
     }
 
+    /// Follows its notifications from now on, to its end.
+    pub(crate) fn watch(&self) -> Result<Receiver<WatchSessionResponse>, PoolerError> {
+        let state = self.state.lock();
+        state.alive()?;
+        Ok(self.watchers.watch())
+    }
+
     /// Puts off the idle limit.
     pub(crate) fn keep_alive(&self) -> Result<(), PoolerError> {
         let mut state = self.state.lock();
@@ -206,31 +355,23 @@ impl Session {
         Ok(())
     }
 
-    /// Ends the session for `cause`, unless it ends already, and waits until its backend is gone.
-    pub(crate) async fn close(&self, cause: LossCause) {
-        self.begin_close(cause);
-        self.ended().await;
-    }
-
     /// Waits until the backend is gone.
     pub(crate) async fn ended(&self) {
         self.ended.cancelled().await;
     }
 
-    /// The first half of [`Session::close`].
-    pub(crate) fn begin_close(&self, cause: LossCause) {
-        self.state.lock().end.get_or_insert(cause);
+    /// Ends the session for `cause`, unless it ends already.
+    pub(crate) fn begin_close(&self, cause: LossCause) -> Needs {
+        let mut state = self.state.lock();
+        state.end_for(cause);
         self.control.close();
+        self.call(state)
     }
 
     /// The session as clients see it.
     pub(crate) fn describe(&self) -> Result<query::v1::Session, PoolerError> {
         let state = self.state.lock();
         state.alive()?;
-        let mut pins = vec![PinReason::Mode.into()];
-        if state.transaction != TransactionStatus::Idle {
-            pins.push(PinReason::Transaction.into());
-        }
         let name = |execution| {
             ExecutionName {
                 session: self.facts.name,
@@ -242,21 +383,30 @@ impl Session {
             state.last_use_time + self.idle_limit(&state).1,
             state.busy.is_none(),
         );
+        let (mode, database, username) = match &self.facts.keeping {
+            Keeping::Pinned {
+                database, username, ..
+            } => (SessionMode::Pinned, database, username),
+            Keeping::Auto { pool, .. } => (SessionMode::Auto, &pool.key.database, &pool.key.username),
+        };
+        let waits_for = state.waits_for.as_ref();
+        let queue_position = waits_for.and_then(|(slots, ticket)| slots.position(*ticket));
         Ok(query::v1::Session {
             name: self.facts.name.to_string(),
-            database: self.facts.database.clone(),
-            username: self.facts.username.clone(),
-            mode: SessionMode::Pinned.into(),
-            state: if state.busy.is_some() {
-                SessionState::Busy
-            } else {
-                SessionState::Idle
+            database: database.to_string(),
+            username: username.to_string(),
+            mode: mode.into(),
+            state: match (state.busy, queue_position) {
+                (None, _) => SessionState::Idle,
+                (Some(_), None) => SessionState::Busy,
+                (Some(_), Some(_)) => SessionState::Waiting,
             }
             .into(),
+            queue_position: queue_position.map_or(0, |position| i32::try_from(position).unwrap_or(i32::MAX)),
             transaction_status: state.transaction.into(),
-            pins,
-            backend_pid: self.facts.backend_pid,
-            incarnation: self.incarnation(),
+            pins: pin_reasons(state.pins),
+            backend_pid: state.backend_pid,
+            incarnation: state.incarnation,
             owner: format!("users/{}", self.facts.owner),
             create_time: Some(timestamp(self.facts.create_time)),
             last_use_time: Some(timestamp(state.last_use_time)),
@@ -315,20 +465,92 @@ impl Session {
     }
 
     /// Ends it if it has expired.
-    fn expire(&self) {
+    pub(crate) fn expire(&self) -> Needs {
         let mut state = self.state.lock();
         let (cause, limit) = self.idle_limit(&state);
-        if state.busy.is_none() && state.last_use + limit <= Instant::now() {
-            state.end.get_or_insert(cause);
+        if state.busy.is_some() || state.end.is_some() || state.last_use + limit > Instant::now() {
+            return Needs::Nothing;
         }
+        state.end_for(cause);
+        self.call(state)
     }
 
-    fn end(&self) -> Option<LossCause> {
+    /// What lets it take up a backend that is ready for it: one that was given back.
+    pub(crate) fn take_returned(&self) -> Option<Seat> {
+        self.state.lock().returned.take()
+    }
+
+    /// Gives its backend back to it, because state of the session was found there. A session that ends does not want it.
+    pub(crate) fn give_back(&self, seat: Seat) -> Result<Needs, Box<Seat>> {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return Err(Box::new(seat));
+        }
+        state.pins = seat.backend.hold.pins();
+        state.backend_pid = seat.backend.connection.process_id().unwrap_or_default();
+        state.returned = Some(seat);
+        Ok(self.call(state))
+    }
+
+    /// Where to look for the backend it used last.
+    pub(crate) fn rests_at(&self) -> Option<Arc<Instance>> {
+        self.state.lock().rests_at.clone()
+    }
+
+    pub(crate) fn set_rests_at(&self, instance: Option<Arc<Instance>>) {
+        self.state.lock().rests_at = instance;
+    }
+
+    /// Shows what it waits for.
+    pub(crate) fn set_waits_for(&self, claim: Option<(Slots, Ticket)>) {
+        self.state.lock().waits_for = claim;
+    }
+
+    /// Its backend was lost with no pin known: it goes on on another, and whoever uses it next is told.
+    pub(crate) fn recover(&self) {
+        let mut state = self.state.lock();
+        state.incarnation += 1;
+        state.untold = true;
+    }
+
+    /// As [`Session::recover`], where somebody is told with this. Returns the new incarnation.
+    pub(crate) fn recover_and_tell(&self) -> i64 {
+        let mut state = self.state.lock();
+        state.incarnation += 1;
+        state.incarnation
+    }
+
+    /// Waits until something about it changes.
+    pub(crate) async fn bell(&self) {
+        self.control.bell.notified().await;
+    }
+
+    /// True once its execution is to be cancelled.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.control.is_cancelled()
+    }
+
+    /// Lets its task go, unless there is something to do.
+    fn leave(&self) -> bool {
+        let mut state = self.state.lock();
+        let nothing = state.work.is_none() && state.end.is_none() && state.returned.is_none();
+        state.served = !nothing;
+        nothing
+    }
+
+    pub(crate) fn end(&self) -> Option<Loss> {
         self.state.lock().end
     }
 
-    fn set_end(&self, cause: LossCause) -> LossCause {
-        *self.state.lock().end.get_or_insert(cause)
+    fn set_end(&self, cause: LossCause) -> Loss {
+        self.state.lock().end_for(cause)
+    }
+
+    /// The backend it works on.
+    fn sits_on(&self, backend: &Backend) {
+        let mut state = self.state.lock();
+        state.backend_pid = backend.connection.process_id().unwrap_or_default();
+        state.waits_for = None;
     }
 
     /// Notes how the execution ended. From here on the session can be given other work.
@@ -341,23 +563,70 @@ impl Session {
             record.rows = ended.rows;
             record.error = ended.error.clone();
         }
-        state.transaction = ended.transaction;
-        if ended.lost.is_some() {
-            state.end.get_or_insert(LossCause::BackendTerminated);
-        } else if ended.cancel_in_doubt {
-            state.end.get_or_insert(LossCause::CancelUnsettled);
+        let gone = match (&ended.lost, ended.cancel_in_doubt) {
+            (Some(_), _) => Some(LossCause::BackendTerminated),
+            (None, true) => Some(LossCause::CancelUnsettled),
+            (None, false) => None,
+        };
+        match gone {
+            None => {
+                state.transaction = ended.transaction;
+                state.pins = ended.pins;
+            }
+            Some(cause) if self.pool().is_none() || !ended.pins.is_empty() => {
+                state.pins = ended.pins;
+                state.end_for(cause);
+            }
+            // Nothing was pinned: the session goes on on another backend. Who saw the execution end has been told.
+            Some(_) => {
+                state.transaction = TransactionStatus::Idle;
+                state.pins = Pins::NONE;
+                state.incarnation += 1;
+            }
+        }
+        if state.pins.is_empty() {
+            state.backend_pid = 0;
         }
         state.busy = None;
         state.touch(now);
+    }
+
+    /// The execution came to nothing: no backend was found for it.
+    fn forget_execution(&self) {
+        let mut state = self.state.lock();
+        state.busy = None;
+        state.record = None;
+        state.waits_for = None;
+        state.touch(self.clock.now());
     }
 }
 
 impl State {
     fn alive(&self) -> Result<(), PoolerError> {
         match self.end {
-            Some(cause) => Err(PoolerError::StateLost { cause }),
+            Some(loss) => Err(PoolerError::StateLost(loss)),
             None => Ok(()),
         }
+    }
+
+    fn end_for(&mut self, cause: LossCause) -> Loss {
+        let pins = self.pins;
+        *self.end.get_or_insert(Loss { cause, pins })
+    }
+
+    /// Refuses a call whose caller does not know that the session was recovered.
+    fn tell_incarnation(&mut self, known: i64) -> Result<(), PoolerError> {
+        let untold = std::mem::take(&mut self.untold);
+        let knows = match known {
+            0 => !untold,
+            known => known == self.incarnation,
+        };
+        if knows {
+            return Ok(());
+        }
+        Err(PoolerError::SessionRecovered {
+            current: self.incarnation,
+        })
     }
 
     fn touch(&mut self, now: OffsetDateTime) {

@@ -12,10 +12,12 @@ use std::collections::HashMap;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
-use crate::ledger::{Budget, Changes, Claim, Claimed, Ledger, Refused, Ticket, Usage};
+use tokio::sync::Notify;
+
+use crate::ledger::{Budget, Changes, Claim, Claimed, Class, Ledger, PoolNumber, Refused, Ticket, Usage};
 
 /// Claims that may wait for one instance at a time.
-const MOST_WAITING: usize = 1000;
+const MOST_WAITING: usize = 5000;
 /// Holders named in a refusal.
 const MOST_HOLDERS: usize = 20;
 
@@ -72,18 +74,25 @@ struct State {
 
 /// The slots of one instance. Clones share them.
 #[derive(Clone)]
-pub struct Slots(Arc<Mutex<State>>);
+pub struct Slots {
+    state: Arc<Mutex<State>>,
+    /// Rung when connections are wanted that nobody gives back by himself: somebody waits, or the budget was lowered.
+    pressure: Arc<Notify>,
+}
 
 impl Slots {
     /// Slots of an instance with nothing given out.
     #[must_use]
-    pub fn new(budget: Budget) -> Self {
+    pub fn new(budget: Budget, pressure: Arc<Notify>) -> Self {
         let ledger = Ledger::new(budget, MOST_WAITING);
-        Self(Arc::new(Mutex::new(State {
-            ledger,
-            wakers: HashMap::new(),
-            heirs: HashMap::new(),
-        })))
+        Self {
+            state: Arc::new(Mutex::new(State {
+                ledger,
+                wakers: HashMap::new(),
+                heirs: HashMap::new(),
+            })),
+            pressure,
+        }
     }
 
     /// Waits for connections, at most until `deadline`.
@@ -113,19 +122,23 @@ impl Slots {
     /// [`SlotRefused`], but never for a wait that is over.
     pub fn claim(&self, claim: Claim) -> Result<Slot, SlotRefused> {
         let wanted = claim.count;
-        match self.0.lock().ledger.claim(claim) {
+        let claimed = self.state.lock().ledger.claim(claim);
+        match claimed {
             Claimed::Granted(ticket) => Ok(Slot {
                 slots: self.clone(),
                 ticket,
                 granted: true,
                 wanted,
             }),
-            Claimed::Waiting(ticket) => Ok(Slot {
-                slots: self.clone(),
-                ticket,
-                granted: false,
-                wanted,
-            }),
+            Claimed::Waiting(ticket) => {
+                self.pressure.notify_one();
+                Ok(Slot {
+                    slots: self.clone(),
+                    ticket,
+                    granted: false,
+                    wanted,
+                })
+            }
             Claimed::Refused(Refused::TooMany { limit }) => Err(SlotRefused::TooMany { wanted, limit }),
             Claimed::Refused(Refused::QueueFull { waiting }) => Err(SlotRefused::QueueFull { waiting }),
         }
@@ -133,20 +146,21 @@ impl Slots {
 
     /// Changes the budget.
     pub fn set_budget(&self, budget: Budget) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.ledger.budget() != budget {
             let changes = state.ledger.set_budget(budget);
             state.wake(changes);
+            self.pressure.notify_one();
         }
     }
 
     /// Counts here, too, what `younger` gave out, until it is released there: both turned out to be one instance. `younger`
     /// gives out nothing more, and who waits there is refused. Call it for the older of two only.
     pub fn absorb(&self, younger: &Self) {
-        if Arc::ptr_eq(&self.0, &younger.0) {
+        if Arc::ptr_eq(&self.state, &younger.state) {
             return;
         }
-        let mut theirs = younger.0.lock();
+        let mut theirs = younger.state.lock();
         let changes = theirs.ledger.set_budget(Budget {
             connections: 0,
             reserved: 0,
@@ -159,7 +173,7 @@ impl Slots {
             .map(|(ticket, claim)| (ticket, claim.clone()))
             .collect();
         // The younger first, always: ages have an order.
-        let mut ours = self.0.lock();
+        let mut ours = self.state.lock();
         for (ticket, claim) in held {
             let adopted = ours.ledger.adopt(claim);
             theirs.heirs.insert(ticket, (self.clone(), adopted));
@@ -168,7 +182,7 @@ impl Slots {
 
     fn release(&self, ticket: Ticket) {
         let heir = {
-            let mut state = self.0.lock();
+            let mut state = self.state.lock();
             state.wakers.remove(&ticket);
             let changes = state.ledger.release(ticket);
             state.wake(changes);
@@ -179,16 +193,50 @@ impl Slots {
         }
     }
 
+    /// How many connections somebody waits for, or were given out above the budget. No more than that need be given back.
+    #[must_use]
+    pub fn wanted(&self) -> usize {
+        let state = self.state.lock();
+        let above = state
+            .ledger
+            .usage()
+            .total()
+            .saturating_sub(state.ledger.budget().connections);
+        state.ledger.waiting() + usize::try_from(above).unwrap_or(usize::MAX)
+    }
+
+    /// True where somebody waits for the connection of `slot` as it is, with a backend of `pool`. See [`Ledger::heir`].
+    #[must_use]
+    pub fn has_heir(&self, slot: &Slot, pool: PoolNumber) -> bool {
+        self.state.lock().ledger.heir(slot.ticket, pool).is_some()
+    }
+
+    /// Gives the connection of `slot` to whoever waits for it as it is, and names them: `slot` holds nothing any more.
+    #[must_use]
+    pub fn hand_over(&self, slot: &Slot, pool: PoolNumber) -> Option<Ticket> {
+        let mut state = self.state.lock();
+        let heir = state.ledger.heir(slot.ticket, pool)?;
+        let mut changes = state.ledger.hand_over(slot.ticket, heir);
+        changes.granted.push(heir);
+        state.wake(changes);
+        Some(heir)
+    }
+
+    /// As [`Slot::position`].
+    pub(crate) fn position(&self, ticket: Ticket) -> Option<usize> {
+        self.state.lock().ledger.position(ticket)
+    }
+
     /// What is given out.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.0.lock().ledger.usage()
+        self.state.lock().ledger.usage()
     }
 
     /// The budget as `user` may see it.
     #[must_use]
     pub fn view(&self, user: UserId) -> View {
-        let state = self.0.lock();
+        let state = self.state.lock();
         let ledger = &state.ledger;
         View {
             budget: ledger.budget(),
@@ -242,7 +290,7 @@ impl Slot {
         }
         let (slots, ticket, wanted) = (&self.slots, self.ticket, self.wanted);
         let granted = poll_fn(|cx| {
-            let mut state = slots.0.lock();
+            let mut state = slots.state.lock();
             if state.ledger.position(ticket).is_some() {
                 state.wakers.insert(ticket, cx.waker().clone());
                 return Poll::Pending;
@@ -260,10 +308,23 @@ impl Slot {
         granted
     }
 
+    /// The claim's name in the ledger.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// Counts its connections under another class.
+    pub fn reclassify(&self, class: Class) {
+        let mut state = self.slots.state.lock();
+        let changes = state.ledger.reclassify(self.ticket, class);
+        state.wake(changes);
+    }
+
     /// How many claims come before this one; nothing once it is given.
     #[must_use]
     pub fn position(&self) -> Option<usize> {
-        self.slots.0.lock().ledger.position(self.ticket)
+        self.slots.position(self.ticket)
     }
 }
 
@@ -276,7 +337,6 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Class;
     use uuid::Uuid;
 
     fn claim(count: u32) -> Claim {
@@ -285,14 +345,16 @@ mod tests {
             class: Class::Pinned,
             count,
             holder: "a session".to_owned(),
+            pool: None,
         }
     }
 
     fn slots() -> Slots {
-        Slots::new(Budget {
+        let budget = Budget {
             connections: 1,
             reserved: 0,
-        })
+        };
+        Slots::new(budget, Arc::default())
     }
 
     fn soon() -> Instant {
@@ -349,11 +411,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn connection_is_handed_to_the_one_who_waits_for_it_as_it_is() {
+        let slots = slots();
+        let pool = PoolNumber(7);
+        let of_pool = || Claim {
+            pool: Some(pool),
+            class: Class::Interactive,
+            ..claim(1)
+        };
+        let held = slots.acquire(of_pool(), soon()).await.unwrap();
+        assert_eq!(slots.wanted(), 0);
+        let mut waiting = slots.claim(of_pool()).unwrap();
+        assert_eq!(slots.wanted(), 1);
+        assert_eq!(slots.hand_over(&held, PoolNumber(8)), None);
+        assert_eq!(slots.hand_over(&held, pool), Some(waiting.ticket()));
+        waiting.granted().await.unwrap();
+        drop(held);
+        assert_eq!(slots.usage().total(), 1);
+        drop(waiting);
+        assert_eq!(slots.usage().total(), 0);
+    }
+
+    #[tokio::test]
     async fn budget_that_becomes_too_small_ends_the_wait() {
-        let slots = Slots::new(Budget {
+        let budget = Budget {
             connections: 2,
             reserved: 0,
-        });
+        };
+        let slots = Slots::new(budget, Arc::default());
         let _held = slots.acquire(claim(1), soon()).await.unwrap();
         let mut waiting = slots.claim(claim(2)).unwrap();
         let (refused, ()) = tokio::join!(waiting.granted(), async {

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::ErrorDetails;
 use uuid::Uuid;
 
-use crate::error::{PoolerError, TargetError, transaction_name};
+use crate::error::{Loss, PoolerError, TargetError, transaction_name};
 use crate::slots::SlotRefused;
 
 /// How soon a call is worth another try where nothing better is known.
@@ -36,8 +36,8 @@ impl From<PoolerError> for Status {
                 )
             }
             PoolerError::NotFound { .. } => plain(Code::NotFound, ErrorReason::ResourceNotFound, message),
-            PoolerError::StateLost { cause } => {
-                let metadata = [("cause", cause.as_str())];
+            PoolerError::StateLost(Loss { cause, pins }) => {
+                let metadata = [("cause", cause.as_str().to_owned()), ("pins", pins.to_string())];
                 status(
                     Code::NotFound,
                     ErrorReason::SessionStateLost,
@@ -210,18 +210,21 @@ pub(crate) fn internal(error: &dyn std::error::Error) -> PoolerError {
 mod tests {
     use super::*;
     use crate::error::LossCause;
+    use domain::pin::Pin;
     use tonic_types::StatusExt as _;
 
     #[test]
     fn client_learns_why_a_session_is_gone() {
-        let status = Status::from(PoolerError::StateLost {
+        let status = Status::from(PoolerError::StateLost(Loss {
             cause: LossCause::IdleTimeout,
-        });
+            pins: [Pin::Setting, Pin::Listen].into_iter().collect(),
+        }));
         assert_eq!(status.code(), Code::NotFound);
         assert_eq!(rpc::error::reason(&status), Some(ErrorReason::SessionStateLost));
+        let metadata = status.get_details_error_info().unwrap().metadata.clone();
         assert_eq!(
-            status.get_details_error_info().unwrap().metadata["cause"],
-            "idle_timeout"
+            (metadata["cause"].as_str(), metadata["pins"].as_str()),
+            ("idle_timeout", "SETTING,LISTEN")
         );
     }
 

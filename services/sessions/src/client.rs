@@ -30,7 +30,7 @@ use tonic_types::StatusExt as _;
 use self::channels::Channels;
 use self::failure::{broken, reached_nobody, unavailable};
 use crate::directory::Directory;
-use crate::{EventStream, Sessions, SlotStream, UserToken};
+use crate::{EventStream, NotificationStream, Sessions, SlotStream, UserToken};
 
 /// Poolers asked before giving up: the first may have become the wrong one, and so may the one it names.
 const MOST_HOPS: usize = 3;
@@ -386,6 +386,23 @@ impl Sessions for PoolerClient {
             .rollback_transaction(self.user_request(token, message)?)
             .await;
         whole(answer.map_err(broken)?.into_inner().session)
+    }
+
+    async fn watch_session(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+    ) -> Result<NotificationStream, Status> {
+        let message = pooler::v1::WatchSessionRequest {
+            session: name.to_string(),
+        };
+        let answer = self
+            .holder(name)?
+            .watch_session(self.user_request(token, message)?)
+            .await;
+        let responses = answer.map_err(broken)?.into_inner();
+        let responses = responses.map(|response| whole(response.map_err(broken)?.response));
+        Ok(responses.boxed())
     }
 
     async fn copy_in(

@@ -25,6 +25,9 @@ pub struct UserToken(pub SecretString);
 /// What happens in an execution, encoded.
 pub type EventStream = BoxStream<'static, Result<EncodedEvents, Status>>;
 
+/// What a session is notified of.
+pub type NotificationStream = BoxStream<'static, Result<query::v1::WatchSessionResponse, Status>>;
+
 /// How a wish for slots goes on; dropping it gives the slots back.
 pub type SlotStream = BoxStream<'static, Result<pooler::v1::LeaseSlotsResponse, Status>>;
 
@@ -106,6 +109,10 @@ pub trait Sessions: Send + Sync + 'static {
         token: &UserToken,
         name: SessionName,
     ) -> Result<query::v1::Session, Status>;
+
+    /// Follows a session's notifications.
+    async fn watch_session(&self, token: &UserToken, name: SessionName)
+    -> Result<NotificationStream, Status>;
 
     /// Runs one COPY from the stream of its data. `name` is the session its first message names.
     async fn copy_in(

@@ -13,10 +13,11 @@ mod run_query;
 pub(crate) mod script;
 mod sessions;
 mod transactions;
+mod watch_session;
 
 use std::sync::Arc;
 
-use ::sessions::EventStream;
+use ::sessions::{EventStream, NotificationStream};
 use rpc::query::v1 as proto;
 use rpc::query::v1::query_service_server::QueryService;
 use tonic::{Request, Response, Status, Streaming};
@@ -51,6 +52,16 @@ rpcs! {
     ) -> Result<Response<EventStream>, Status> {
         let call = self.0.call(request)?;
         self.0.answer(execute::execute(&self.0, call).await)
+    }
+
+    type WatchSessionStream = NotificationStream;
+
+    async fn watch_session(
+        &self,
+        request: Request<proto::WatchSessionRequest>,
+    ) -> Result<Response<NotificationStream>, Status> {
+        let call = self.0.call(request)?;
+        self.0.answer(watch_session::watch_session(&self.0, call).await)
     }
 
     async fn copy_in(

@@ -12,7 +12,7 @@ use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{ExecutionEvent, ExecutionFinished, ExecutionOutcome, Session};
 use rpc::{pooler, query, server};
 use secrecy::ExposeSecret as _;
-use sessions::{EventStream, Sessions, SlotStream, UserToken};
+use sessions::{EventStream, NotificationStream, Sessions, SlotStream, UserToken};
 use tonic::Status;
 
 /// What the pooler was asked, last.
@@ -153,6 +153,10 @@ impl Sessions for FakeSessions {
     }
 
     async fn rollback_transaction(&self, _: &UserToken, _: SessionName) -> Result<Session, Status> {
+        absent()
+    }
+
+    async fn watch_session(&self, _: &UserToken, _: SessionName) -> Result<NotificationStream, Status> {
         absent()
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rpc::errors::v1::ErrorReason;
 use rpc::events::EncodedEvents;
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{
@@ -10,6 +11,7 @@ use rpc::query::v1::{
 };
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
 
 use super::message_text;
 use super::results::Results;
@@ -174,7 +176,7 @@ impl Execution {
     ) -> Result<Followed, ClientError> {
         let mut events = tokio::select! {
             biased;
-            events = start(&self.connection, &self.session, script) => events?,
+            events = begin(&self.connection, &mut self.session, script, &mut context.notes) => events?,
             // Nothing runs yet that could be cancelled; a call that is given up is cancelled by the server.
             () = self.interrupts.next() => return Ok(Followed::GivenUp),
         };
@@ -375,6 +377,28 @@ impl Execution {
     }
 }
 
+/// Starts a script. Where the session was recovered meanwhile, nothing was run: it is run now if the session held
+/// nothing that could be lost, as far as was stated.
+async fn begin(
+    connection: &Connection,
+    session: &mut Session,
+    script: Script,
+    notes: &mut Notes,
+) -> Result<Streaming<EncodedEvents>, Status> {
+    let refusal = match start(connection, session, script.clone()).await {
+        Err(status) if rpc::error::reason(&status) == Some(ErrorReason::SessionRecovered) => status,
+        answer => return answer,
+    };
+    let told = refusal.get_details_error_info();
+    let current = told.and_then(|told| told.metadata.get("incarnation")?.parse().ok());
+    session.incarnation = current.unwrap_or_default();
+    if !session.pins.is_empty() {
+        return Err(refusal);
+    }
+    notes.line("note: the session lost its connection and goes on on another; nothing was run twice");
+    start(connection, session, script).await
+}
+
 async fn start(
     connection: &Connection,
     session: &Session,
@@ -383,6 +407,7 @@ async fn start(
     let request = ExecuteRequest {
         session: session.name.clone(),
         script: Some(script),
+        incarnation: session.incarnation,
         ..ExecuteRequest::default()
     };
     let client = connection.queries();

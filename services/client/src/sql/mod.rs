@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use rpc::query::v1::parameter::Kind as ParameterKind;
-use rpc::query::v1::{OnError, Parameter, Script, ScriptMode};
+use rpc::query::v1::{OnError, Parameter, Script, ScriptMode, SessionMode};
 
 use crate::commands::token::wire_duration;
 use crate::context::Context;
@@ -67,6 +67,9 @@ pub struct Sql {
     /// Run in a session that is open already, and leave it open
     #[arg(long, value_name = "SESSION", conflicts_with_all = ["server", "database", "open"])]
     session: Option<String>,
+    /// Share connections with other sessions: hold one only while a statement runs or something pins it
+    #[arg(long, conflicts_with = "session")]
+    auto: bool,
     /// Leave the session open and print its name first
     #[arg(long)]
     open: bool,
@@ -171,6 +174,11 @@ impl Sql {
 
     fn session_options(&self) -> session::Options {
         session::Options {
+            mode: if self.auto {
+                SessionMode::Auto
+            } else {
+                SessionMode::Unspecified
+            },
             database: self.database.clone(),
             queue_timeout: self.queue_timeout,
             idle_timeout: self.idle_timeout,

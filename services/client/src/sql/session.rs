@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rpc::query::v1::{
-    CloseSessionRequest, GetSessionRequest, KeepSessionAliveRequest, OpenSessionRequest, Session,
+    CloseSessionRequest, GetSessionRequest, KeepSessionAliveRequest, OpenSessionRequest, Session, SessionMode,
 };
 use tonic::{Code, Status};
 
@@ -20,6 +20,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// How a session is opened.
 #[derive(Debug, Clone)]
 pub(super) struct Options {
+    pub(super) mode: SessionMode,
     pub(super) database: String,
     pub(super) queue_timeout: Option<Duration>,
     pub(super) idle_timeout: Option<Duration>,
@@ -43,6 +44,7 @@ pub(super) async fn open_on(
 ) -> Result<Session, ClientError> {
     let request = OpenSessionRequest {
         server,
+        mode: options.mode.into(),
         database: options.database.clone(),
         queue_timeout: options.queue_timeout.map(wire_duration),
         idle_timeout: options.idle_timeout.map(wire_duration),

@@ -293,3 +293,42 @@ async fn reader_that_does_not_read_does_not_hold_ctrl_c_up() {
     assert_eq!(exit, Exit::Interrupted);
     opened_and_closed(&fake);
 }
+
+#[tokio::test]
+async fn recovered_session_goes_on_where_it_held_nothing() {
+    let fake = Fake::start().await;
+    let machine = logged_in(&fake).await;
+    let done = machine
+        .run(&[
+            "sql",
+            "-s",
+            "wiki",
+            "--auto",
+            "-c",
+            "be recovered",
+            "-c",
+            "be recovered",
+        ])
+        .await;
+    assert_eq!(done.exit, Exit::Success, "{}", done.stderr);
+    assert_eq!(
+        done.stderr.matches("goes on on another").count(),
+        1,
+        "{}",
+        done.stderr
+    );
+    assert_eq!(done.stderr.matches("DONE").count(), 2, "{}", done.stderr);
+    assert_eq!(fake.state.count(|counts| &counts.execute), 3);
+}
+
+#[tokio::test]
+async fn recovered_session_that_held_something_is_left_to_its_user() {
+    let fake = Fake::start().await;
+    let machine = logged_in(&fake).await;
+    let done = machine
+        .run(&["sql", "-s", "wiki", "-c", "BEGIN", "-c", "be recovered"])
+        .await;
+    assert_ne!(done.exit, Exit::Success);
+    assert!(done.stderr.contains("[SESSION_RECOVERED]"), "{}", done.stderr);
+    assert_eq!(fake.state.count(|counts| &counts.execute), 2);
+}

@@ -3,6 +3,8 @@ use uuid::Uuid;
 
 use super::*;
 
+const POOL: PoolNumber = PoolNumber(1);
+
 fn user(number: u8) -> UserId {
     UserId::from_uuid(Uuid::from_u128(u128::from(number)))
 }
@@ -13,6 +15,7 @@ fn claim(number: u8, class: Class, count: u32) -> Claim {
         class,
         count,
         holder: format!("{number}"),
+        pool: Some(POOL),
     }
 }
 
@@ -172,8 +175,60 @@ fn holders_are_told_by_user() {
     assert_eq!(held, [("2", 2)]);
 }
 
+#[test]
+fn connection_goes_to_the_same_user_while_shares_are_fair() {
+    let mut ledger = ledger(2, 0);
+    let shared = |number| claim(number, Class::Interactive, 1);
+    let first = granted(&mut ledger, shared(1));
+    let second = granted(&mut ledger, shared(2));
+    let other = waiting(&mut ledger, shared(2));
+    let own = waiting(&mut ledger, shared(1));
+    // The other user is next in turn, but has as much as anybody.
+    assert_eq!(ledger.heir(first, POOL), Some(own));
+    assert_eq!(ledger.heir(second, POOL), Some(other));
+    assert_eq!(ledger.heir(first, PoolNumber(2)), None);
+    assert_eq!(ledger.hand_over(first, own), Changes::default());
+    assert!(ledger.holds(own) && !ledger.holds(first));
+    assert_eq!(ledger.usage().total(), 2);
+}
+
+#[test]
+fn who_holds_more_than_a_share_gives_it_to_the_next_in_turn() {
+    let mut ledger = ledger(2, 0);
+    let shared = |number| claim(number, Class::Interactive, 1);
+    let first = granted(&mut ledger, shared(1));
+    granted(&mut ledger, shared(1));
+    let other = waiting(&mut ledger, shared(2));
+    let own = waiting(&mut ledger, shared(1));
+    assert_eq!(ledger.heir(first, POOL), None);
+    assert_eq!(ledger.release(first).granted, [other]);
+    assert!(ledger.position(own).is_some());
+}
+
+#[test]
+fn nobody_passes_a_large_claim_by_way_of_its_own_user() {
+    let mut ledger = ledger(2, 0);
+    let shared = || claim(1, Class::Interactive, 1);
+    let first = granted(&mut ledger, shared());
+    waiting(&mut ledger, claim(1, Class::Interactive, 2));
+    waiting(&mut ledger, shared());
+    assert_eq!(ledger.heir(first, POOL), None);
+}
+
+#[test]
+fn pinned_connection_changes_its_class() {
+    let mut ledger = ledger(2, 1);
+    let first = granted(&mut ledger, claim(1, Class::Interactive, 1));
+    ledger.reclassify(first, Class::Pinned);
+    assert_eq!((ledger.usage().interactive, ledger.usage().pinned), (0, 1));
+    ledger.release(first);
+    assert_eq!(ledger.usage(), Usage::default());
+}
+
 #[derive(Debug, Clone)]
 enum Step {
+    HandOver(prop::sample::Index),
+    Reclassify(prop::sample::Index, bool),
     Claim { user: u8, class: Class, count: u32 },
     Release(prop::sample::Index),
     Withdraw(prop::sample::Index),
@@ -194,6 +249,9 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0..4_u8, class(), 1..4_u32).prop_map(|(user, class, count)| Step::Claim { user, class, count }),
         4 => any::<prop::sample::Index>().prop_map(Step::Release),
         1 => any::<prop::sample::Index>().prop_map(Step::Withdraw),
+        3 => any::<prop::sample::Index>().prop_map(Step::HandOver),
+        1 => (any::<prop::sample::Index>(), any::<bool>())
+            .prop_map(|(index, pinned)| Step::Reclassify(index, pinned)),
         1 => (0..8_u32, 0..4_u32).prop_map(|(connections, reserved)| Step::Budget { connections, reserved }),
     ]
 }
@@ -278,7 +336,28 @@ proptest! {
                     let budget = Budget { connections, reserved };
                     model.apply(&ledger.set_budget(budget), budget)?;
                 }
-                Step::Release(_) | Step::Withdraw(_) => {}
+                Step::HandOver(index) if !model.held.is_empty() => {
+                    let from = index.index(model.held.len());
+                    let (ticket, claim) = model.held[from].clone();
+                    if let Some(heir) = ledger.heir(ticket, POOL) {
+                        let changes = ledger.hand_over(ticket, heir);
+                        model.held.remove(from);
+                        let to = model.waiting.iter().find(|(waiting, _)| *waiting == heir).unwrap().1.clone();
+                        prop_assert_eq!((to.user, to.count, claim.count), (claim.user, 1, 1));
+                        model.grant(heir, budget)?;
+                        model.apply(&changes, budget)?;
+                    }
+                }
+                Step::Reclassify(index, pinned) if !model.held.is_empty() => {
+                    let index = index.index(model.held.len());
+                    let (ticket, claim) = &mut model.held[index];
+                    if !claim.class.may_take_reserve() {
+                        claim.class = if pinned { Class::Pinned } else { Class::Interactive };
+                        let (ticket, class) = (*ticket, claim.class);
+                        model.apply(&ledger.reclassify(ticket, class), budget)?;
+                    }
+                }
+                Step::Release(_) | Step::Withdraw(_) | Step::HandOver(_) | Step::Reclassify(..) => {}
             }
             prop_assert_eq!(ledger.usage().total(), model.sum(|_| true));
             prop_assert_eq!(ledger.waiting(), model.waiting.len());

@@ -52,6 +52,7 @@ impl Pooler {
             class: Class::Worker,
             count,
             holder,
+            pool: None,
         })?;
         let closing = self.0.closing.clone();
         let lease = Lease {

@@ -8,7 +8,7 @@ use domain::id::{InstanceId, ServerId};
 use domain::name::Identifier;
 use pgconn::ConnectConfig;
 use store::instances::{Facts, RecogniseError, Recognised};
-use store::servers::Server;
+use store::servers::{Credential, Server};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
@@ -20,6 +20,7 @@ use crate::error::{PoolerError, TargetError};
 use crate::facts::{self, InstanceFacts};
 use crate::instances::Instance;
 use crate::ledger::{Claim, Class};
+use crate::pools::Registration;
 use crate::slots::Slot;
 use crate::status::{internal, store_error};
 
@@ -48,7 +49,7 @@ pub(super) struct Opened {
 }
 
 /// What a connection led to.
-enum Dialed {
+pub(super) enum Dialed {
     /// To the instance that was meant.
     Here(Box<Backend>, InstanceFacts),
     /// To another one, whose budget it belongs to; it is closed.
@@ -80,16 +81,28 @@ impl Pooler {
         }
     }
 
+    async fn credential(&self, server: ServerId) -> Result<Option<Credential>, PoolerError> {
+        self.0
+            .store
+            .servers()
+            .credential(server)
+            .await
+            .map_err(store_error)
+    }
+
+    /// A server as it is registered; nothing where it is not any more.
+    pub(super) async fn registration(&self, server: ServerId) -> Result<Option<Registration>, PoolerError> {
+        let Some(server) = self.0.store.servers().get(server).await.map_err(store_error)? else {
+            return Ok(None);
+        };
+        let credential = self.credential(server.id).await?;
+        Ok(Some(Registration { server, credential }))
+    }
+
     /// Opens a backend for the wish, within the budget of whichever instance it turns out to be.
     pub(super) async fn open(&self, wish: Wish<'_>) -> Result<Opened, PoolerError> {
         let deadline = Instant::now() + wish.queue_timeout;
-        let credential = self
-            .0
-            .store
-            .servers()
-            .credential(wish.server.id)
-            .await
-            .map_err(store_error)?;
+        let credential = self.credential(wish.server.id).await?;
         let config = self
             .0
             .connector
@@ -103,6 +116,7 @@ impl Pooler {
                 class: wish.class,
                 count: 1,
                 holder: wish.holder.clone(),
+                pool: None,
             };
             let slot = instance.slots.acquire(claim, deadline).await?;
             // Much may have happened in the queue.
@@ -128,7 +142,7 @@ impl Pooler {
     }
 
     /// Connects in a task of its own: a caller who goes away must not leave a backend behind that no slot counts.
-    async fn dial(
+    pub(super) async fn dial(
         &self,
         config: ConnectConfig,
         slot: Slot,
@@ -228,7 +242,10 @@ async fn dial(
         backend = connect(&config, slot, tasks).await?;
     }
     match timeout(QUESTIONS, facts::instance(&mut backend.connection)).await {
-        Ok(Ok(facts)) => Ok((backend, facts)),
+        Ok(Ok(facts)) => {
+            backend.baseline = facts.baseline.clone();
+            Ok((backend, facts))
+        }
         Ok(Err(error)) => {
             backend.close().await;
             Err(error)

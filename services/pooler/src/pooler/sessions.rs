@@ -2,31 +2,32 @@
 
 use std::sync::Arc;
 
-use ::sessions::{EventStream, Sessions, SlotStream, UserToken};
+use ::sessions::{EventStream, NotificationStream, Sessions, SlotStream, UserToken};
 use async_trait::async_trait;
-use domain::access::Permission;
+use domain::access::{Caller, Permission};
 use domain::id::{ExecutionId, InstanceId, ServerId};
 use domain::session::{ExecutionName, SessionId, SessionName};
 use domain::sql::{StatementKind, classify};
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, unfold};
 use rpc::query::v1::copy_in_request::Kind as CopyInKind;
 use rpc::query::v1::{
     BeginTransactionRequest, CommitTransactionResponse, CopyInRequest, CopyInResponse, ExecuteRequest,
-    IsolationLevel, OpenSessionRequest, TransactionStatus,
+    IsolationLevel, OpenSessionRequest, SessionMode, TransactionStatus,
 };
 use rpc::{pooler, query, server};
+use store::servers::Server;
 use telemetry::rpc::Id;
 use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::Pooler;
 use super::opening::Wish;
-use crate::error::{LossCause, PoolerError, TargetError};
+use crate::error::{Loss, LossCause, PoolerError, TargetError};
 use crate::ledger::Class;
 use crate::request::{self, Opening, invalid};
 use crate::session::{
-    self, Control, CopySender, CopySource, Ended, Execution, Facts, Identity, Plan, Session, Work,
+    self, Control, CopySender, CopySource, Ended, Execution, Facts, Identity, Keeping, Plan, Session, Work,
     copy_channel, pipe,
 };
 
@@ -72,12 +73,14 @@ impl Sessions for Pooler {
     async fn close_session(&self, token: &UserToken, name: SessionName) -> Result<(), Status> {
         match self.session(token, name).await {
             Ok(session) => {
-                session.close(LossCause::Closed).await;
+                self.begin_close(&session, LossCause::Closed);
+                session.ended().await;
                 Ok(())
             }
-            Err(PoolerError::StateLost {
+            Err(PoolerError::StateLost(Loss {
                 cause: LossCause::Closed,
-            }) => Ok(()),
+                ..
+            })) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -90,25 +93,17 @@ impl Sessions for Pooler {
     ) -> Result<EventStream, Status> {
         let session = self.session(token, name).await?;
         let on_disconnect = request.on_disconnect();
-        if request.incarnation != 0 && request.incarnation != session.incarnation() {
-            return Err(PoolerError::SessionRecovered {
-                current: session.incarnation(),
-            }
-            .into());
-        }
         let plan = request::plan(request.script)?;
         let (output, reader) = session.pipe();
         let execution = self.execution_id();
         telemetry::rpc::record(Id::Execution, &execution);
-        session.start(
-            execution,
-            Work::Script {
-                plan,
-                output,
-                on_disconnect,
-            },
-            |_| true,
-        )?;
+        let work = Work::Script {
+            plan,
+            output,
+            on_disconnect,
+        };
+        let needs = session.start(execution, work, request.incarnation, |_| true)?;
+        self.serve(&session, needs);
         reader.begun().await
     }
 
@@ -178,6 +173,18 @@ impl Sessions for Pooler {
         Ok(session.describe()?)
     }
 
+    async fn watch_session(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+    ) -> Result<NotificationStream, Status> {
+        let watched = self.session(token, name).await?.watch()?;
+        Ok(unfold(watched, |mut watched| async {
+            Some((Ok(watched.recv().await?), watched))
+        })
+        .boxed())
+    }
+
     async fn copy_in(
         &self,
         token: &UserToken,
@@ -238,11 +245,57 @@ impl Pooler {
             session: SessionId::generate(self.0.me.pooler, &*self.0.random),
         };
         note(name);
+        match opening.mode {
+            SessionMode::Auto => self.open_shared(&caller, server, opening, name).await,
+            SessionMode::Unspecified | SessionMode::Pinned => {
+                self.open_pinned(&caller, &server, opening, name).await
+            }
+        }
+    }
+
+    /// A session that has no backend before it needs one.
+    async fn open_shared(
+        &self,
+        caller: &Caller,
+        server: Server,
+        opening: Opening,
+        name: SessionName,
+    ) -> Result<query::v1::Session, PoolerError> {
+        // So that the session is where its instance's budget is.
+        self.0.instances.own(server.instance_id).await?;
+        let registration = self.registration(server.id).await?;
+        let registration = registration.filter(|registration| registration.credential.is_some());
+        let registration = registration.ok_or(PoolerError::CredentialMissing)?;
+        let database = opening.database.clone().unwrap_or(server.maintenance_database);
+        let keeping = Keeping::Auto {
+            pool: self
+                .0
+                .pools
+                .get(registration, database, opening.parameters.clone()),
+            queue_timeout: opening.queue_timeout,
+        };
+        let session = self.new_session(caller, &opening, name, keeping);
+        let described = session.describe();
+        self.0.registry.add(Arc::clone(&session));
+        if self.0.closing.is_cancelled() {
+            self.begin_close(&session, LossCause::Drained);
+        }
+        described
+    }
+
+    /// A session with a backend for life.
+    async fn open_pinned(
+        &self,
+        caller: &Caller,
+        server: &Server,
+        opening: Opening,
+        name: SessionName,
+    ) -> Result<query::v1::Session, PoolerError> {
         let opened = Box::pin(self.open(Wish {
-            caller: &caller,
-            server: &server,
+            caller,
+            server,
             database: opening.database.as_ref(),
-            parameters: opening.parameters,
+            parameters: opening.parameters.clone(),
             class: Class::Pinned,
             holder: name.to_string(),
             queue_timeout: opening.queue_timeout,
@@ -252,32 +305,41 @@ impl Pooler {
             opened.backend.close().await;
             return Err(TargetError::IsPooler.into());
         }
+        let database = opening.database.as_ref().unwrap_or(&server.maintenance_database);
+        let keeping = Keeping::Pinned {
+            database: database.clone(),
+            username: server.username.clone(),
+            backend_pid: opened.backend.connection.process_id().unwrap_or_default(),
+        };
+        let session = self.new_session(caller, &opening, name, keeping);
+        let described = session.describe();
+        self.0.registry.add(Arc::clone(&session));
+        self.0
+            .tasks
+            .spawn(session::run(Arc::clone(&session), opened.backend, self.clone()));
+        // Opened while the drain began: it is not left behind.
+        if self.0.closing.is_cancelled() {
+            self.begin_close(&session, LossCause::Drained);
+        }
+        described
+    }
+
+    fn new_session(
+        &self,
+        caller: &Caller,
+        opening: &Opening,
+        name: SessionName,
+        keeping: Keeping,
+    ) -> Arc<Session> {
         let facts = Facts {
             name,
             owner: caller.user,
-            database: opening
-                .database
-                .unwrap_or(server.maintenance_database)
-                .to_string(),
-            username: server.username.to_string(),
-            backend_pid: opened.backend.connection.process_id().unwrap_or_default(),
+            keeping,
             create_time: self.0.clock.now(),
             idle_timeout: opening.idle_timeout,
             idle_in_transaction_timeout: opening.idle_in_transaction_timeout,
         };
-        let session = Arc::new(Session::new(facts, Arc::clone(&self.0.clock)));
-        let described = session.describe();
-        self.0.registry.add(Arc::clone(&session));
-        let (registry, ending) = (Arc::clone(&self.0.registry), Arc::clone(&session));
-        let gone = move |cause| registry.end(&ending, cause);
-        self.0
-            .tasks
-            .spawn(session::run(Arc::clone(&session), opened.backend, gone));
-        // Opened while the drain began: it is not left behind.
-        if self.0.closing.is_cancelled() {
-            session.begin_close(LossCause::Drained);
-        }
-        described
+        Arc::new(Session::new(facts, Arc::clone(&self.0.clock)))
     }
 
     async fn run_script(
@@ -329,7 +391,7 @@ impl Pooler {
     /// Runs a statement of which only the end matters.
     async fn quiet(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         plan: Plan,
         copy: CopySource,
         allowed: impl FnOnce(TransactionStatus) -> bool,
@@ -340,19 +402,21 @@ impl Pooler {
 
     fn start_quiet(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         plan: Plan,
         copy: CopySource,
         allowed: impl FnOnce(TransactionStatus) -> bool,
-    ) -> Result<oneshot::Receiver<Ended>, PoolerError> {
+    ) -> Result<oneshot::Receiver<Result<Ended, PoolerError>>, PoolerError> {
         let (reply, answer) = oneshot::channel();
-        session.start(self.execution_id(), Work::Quiet { plan, copy, reply }, allowed)?;
+        let work = Work::Quiet { plan, copy, reply };
+        let needs = session.start(self.execution_id(), work, 0, allowed)?;
+        self.serve(session, needs);
         Ok(answer)
     }
 
     async fn copy_in(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         mut requests: BoxStream<'static, Result<CopyInRequest, Status>>,
     ) -> Result<CopyInResponse, Status> {
         let start = match requests
@@ -396,14 +460,15 @@ impl Pooler {
 
 fn answered(
     session: &Session,
-    answer: Result<Ended, oneshot::error::RecvError>,
+    answer: Result<Result<Ended, PoolerError>, oneshot::error::RecvError>,
 ) -> Result<Ended, PoolerError> {
-    let lost = PoolerError::StateLost {
-        cause: LossCause::BackendTerminated,
-    };
     match answer {
-        Ok(ended) if ended.lost.is_none() => Ok(ended),
-        Ok(_) | Err(_) => Err(session.describe().err().unwrap_or(lost)),
+        Ok(Ok(ended)) if ended.lost.is_none() => Ok(ended),
+        Ok(Err(error)) => Err(error),
+        // The session is gone; one that shares backends goes on and says that it was recovered.
+        Ok(Ok(_)) | Err(_) => Err(session.describe().err().unwrap_or(PoolerError::SessionRecovered {
+            current: session.incarnation(),
+        })),
     }
 }
 

@@ -10,11 +10,11 @@ mod statement;
 
 use std::time::Duration;
 
+use domain::pin::Pins;
 use pgconn::{Connection, ConnectionError, Event, Progress, SendError};
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{
-    ExecutionFinished, ExecutionOutcome, ExecutionStarted, OnDisconnect, PinReason, SqlError,
-    TransactionStatus,
+    ExecutionFinished, ExecutionOutcome, ExecutionStarted, OnDisconnect, SqlError, TransactionStatus,
 };
 use thiserror::Error;
 use tokio::time::Instant;
@@ -26,9 +26,12 @@ use super::cancelling::Cancelling;
 use super::control::Control;
 use super::copy_source::{CopySource, Feed};
 use super::pipe::PipeWriter;
-use super::transaction_status;
+use super::watchers::Watchers;
+use super::{pin_reasons, transaction_status};
 use crate::backend::{Backend, wake_at};
 use crate::events::EventWriter;
+use crate::hold::Verdict;
+use crate::look::{LookError, look};
 
 /// The backend is gone, or is in a state that nobody understands.
 #[derive(Debug, Error)]
@@ -78,6 +81,45 @@ pub(crate) struct Ended {
     pub(crate) lost: Option<Lost>,
     /// A cancel request may still strike: the backend must be closed.
     pub(crate) cancel_in_doubt: bool,
+    /// What holds the session on the backend, or held it there when it was lost.
+    pub(crate) pins: Pins,
+}
+
+impl Ended {
+    /// Of an execution that was cancelled while it waited for a backend.
+    pub(crate) fn before_it_began() -> Self {
+        Self {
+            outcome: ExecutionOutcome::Cancelled,
+            rows: 0,
+            error: None,
+            tag: String::new(),
+            tag_rows: None,
+            transaction: TransactionStatus::Idle,
+            lost: None,
+            cancel_in_doubt: false,
+            pins: Pins::NONE,
+        }
+    }
+
+    /// Its only event.
+    pub(crate) fn into_events(self, output: PipeWriter) -> LastEvents {
+        let mut writer = EventWriter::new(0);
+        writer.event(Kind::Finished(self.finished(Duration::ZERO)));
+        LastEvents { writer, output }
+    }
+
+    fn finished(&self, elapsed: Duration) -> ExecutionFinished {
+        // Of a backend that is gone nothing holds any more.
+        let is_gone = self.lost.is_some() || self.cancel_in_doubt;
+        let pins = if is_gone { Pins::NONE } else { self.pins };
+        ExecutionFinished {
+            outcome: self.outcome.into(),
+            transaction_status: self.transaction.into(),
+            pins: pin_reasons(pins),
+            elapsed: prost_types::Duration::try_from(elapsed).ok(),
+            row_count: self.rows,
+        }
+    }
 }
 
 /// What an execution says about itself when it begins and ends.
@@ -87,8 +129,6 @@ pub(crate) struct Identity {
     pub(crate) execution: String,
     /// The session's incarnation.
     pub(crate) incarnation: i64,
-    /// True in a session that keeps its backend.
-    pub(crate) pinned: bool,
 }
 
 /// One execution.
@@ -98,6 +138,7 @@ pub(crate) struct Execution<'a> {
     output: Option<PipeWriter>,
     on_disconnect: OnDisconnect,
     identity: Identity,
+    watchers: Option<&'a Watchers>,
     writer: EventWriter,
     statement: Statement,
     limits: Limits,
@@ -127,6 +168,7 @@ impl<'a> Execution<'a> {
             output,
             on_disconnect: OnDisconnect::Cancel,
             identity,
+            watchers: None,
             writer: EventWriter::new(0),
             statement: Statement::default(),
             limits: Limits::new(),
@@ -148,6 +190,12 @@ impl<'a> Execution<'a> {
         self
     }
 
+    /// Who hears of notifications that arrive meanwhile.
+    pub(crate) fn watched_by(mut self, watchers: &'a Watchers) -> Self {
+        self.watchers = Some(watchers);
+        self
+    }
+
     /// Where `COPY ... FROM STDIN` takes its data.
     pub(crate) fn copy_from(mut self, copy: CopySource) -> Self {
         self.copy = copy;
@@ -165,41 +213,45 @@ impl<'a> Execution<'a> {
     }
 
     /// Ends the execution. The last events are handed to `after`, to be sent once the session is free again.
-    fn end(mut self, result: Result<(), Lost>) -> (Ended, Option<LastEvents>) {
+    fn end(self, result: Result<(), Lost>) -> (Ended, Option<LastEvents>) {
         let lost = result.err();
         let outcome = self.outcome(lost.is_some());
-        let transaction = transaction_status(self.connection().transaction_status());
-        let mut pins = Vec::new();
-        if self.identity.pinned && lost.is_none() {
-            pins.push(PinReason::Mode.into());
-            if transaction != TransactionStatus::Idle {
-                pins.push(PinReason::Transaction.into());
-            }
+        let transaction = self.connection().transaction_status();
+        if lost.is_none() {
+            self.backend.hold.ready(transaction);
         }
-        self.writer.event(Kind::Finished(ExecutionFinished {
-            outcome: outcome.into(),
-            transaction_status: transaction.into(),
-            pins,
-            elapsed: prost_types::Duration::try_from(self.limits.elapsed()).ok(),
-            row_count: self.rows,
-        }));
         let ended = Ended {
             outcome,
             rows: self.rows,
             error: self.error,
             tag: self.statement.tag,
             tag_rows: self.statement.tag_rows,
-            transaction,
+            transaction: transaction_status(transaction),
             lost,
             cancel_in_doubt: self.cancel_in_doubt,
+            pins: self.backend.hold.pins(),
         };
-        (
-            ended,
-            self.output.map(|output| LastEvents {
-                writer: self.writer,
-                output,
-            }),
-        )
+        let mut writer = self.writer;
+        writer.event(Kind::Finished(ended.finished(self.limits.elapsed())));
+        let last = self.output.map(|output| LastEvents { writer, output });
+        (ended, last)
+    }
+
+    /// Looks at what the backend holds now, where the script may have changed that.
+    async fn look(&mut self) -> Result<(), Lost> {
+        let backend = &mut *self.backend;
+        let status = backend.connection.transaction_status();
+        if self.cancel_in_doubt || backend.hold.ready(status) != Verdict::Look {
+            return Ok(());
+        }
+        let watchers = self.watchers;
+        let overheard = |event| tell(watchers, event);
+        match look(&mut backend.connection, &backend.baseline, overheard).await {
+            Ok(pins) => backend.hold.found(pins),
+            Err(LookError::Refused) => backend.hold.hidden(),
+            Err(LookError::Lost) => return Err(Lost::Unresponsive),
+        }
+        Ok(())
     }
 
     fn outcome(&self, lost: bool) -> ExecutionOutcome {
@@ -333,6 +385,21 @@ impl<'a> Execution<'a> {
     fn is_over(&mut self) -> bool {
         self.heed();
         self.interrupt.is_some()
+    }
+}
+
+/// Tells a notification to those who follow the session.
+fn tell(watchers: Option<&Watchers>, event: Event) {
+    if let (
+        Some(watchers),
+        Event::Notification {
+            process_id,
+            channel,
+            payload,
+        },
+    ) = (watchers, event)
+    {
+        watchers.tell(process_id, &channel, &payload);
     }
 }
 

@@ -59,6 +59,11 @@ impl PipeWriter {
         self.0.state.lock().reader_gone
     }
 
+    /// Whether anybody reads, for others than the writer.
+    pub(crate) fn audience(&self) -> Audience {
+        Audience(Arc::clone(&self.0))
+    }
+
     /// Hands a message over.
     pub(crate) fn push(&self, message: EncodedEvents) {
         self.tell(Some(message), None);
@@ -88,6 +93,17 @@ impl PipeWriter {
         if let Some(reader) = reader {
             reader.wake();
         }
+    }
+}
+
+/// Tells whether anybody reads a pipe.
+#[derive(Debug)]
+pub(crate) struct Audience(Arc<Pipe>);
+
+impl Audience {
+    /// True once nobody will read any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.state.lock().reader_gone
     }
 }
 

@@ -1,72 +1,241 @@
-//! The task of a session: holds the backend, does the work, and ends with the session.
+//! The task of a session: does its work on a backend, and holds that as long as it is needed. A PINNED session's task
+//! lives as long as the session; an AUTO session's as long as there is something to do or to hold.
 
 use std::sync::Arc;
 
+use domain::id::ExecutionId;
 use domain::session::ExecutionName;
-use pgconn::Event;
+use pgconn::{ConnectionError, Event};
+use tokio::sync::oneshot;
 
-use super::{Execution, Identity, Session, Work};
+use super::{Ended, Execution, Identity, LastEvents, Seat, Session, Work};
 use crate::backend::{Backend, wake_at};
-use crate::error::{LossCause, PoolerError};
+use crate::error::{Loss, LossCause, PoolerError};
+use crate::ledger::Class;
+use crate::pooler::{NoBackend, Pooler};
 
-/// Serves the session to its end, tells `gone` why it ended, and closes the backend.
-pub(crate) async fn run(session: Arc<Session>, mut backend: Backend, gone: impl FnOnce(LossCause)) {
+/// Serves a session that keeps its backend, to its end.
+pub(crate) async fn run(session: Arc<Session>, mut backend: Backend, pooler: Pooler) {
     let _ended = session.ended.clone().drop_guard();
     // Told also where the work panics: a session that nobody serves must not stay among the living.
-    let mut gone = Gone(Some(gone));
-    let cause = session.set_end(serve(&session, &mut backend).await);
-    tracing::info!(session.id = %session.facts.name.session, %cause, "session ended");
-    gone.tell(cause);
-    // Accepted a moment too late. Whoever waits for a quiet answer learns it from what is dropped.
-    if let Some((_, Work::Script { output, .. })) = session.take_work() {
-        output.fail(PoolerError::StateLost { cause }.into());
-    }
+    let mut gone = Gone::new(&session, &pooler);
+    let loss = loop {
+        match serve(&session, &mut backend).await {
+            Next::Work(execution, work) => {
+                let done = Box::pin(perform(&session, &mut backend, execution, work)).await;
+                session.finish(&done.ended);
+                done.tell();
+            }
+            Next::End(loss) => break loss,
+            Next::BackendGone => break session.set_end(LossCause::BackendTerminated),
+        }
+    };
+    gone.tell(loss);
     backend.close().await;
 }
 
-struct Gone<F: FnOnce(LossCause)>(Option<F>);
-
-impl<F: FnOnce(LossCause)> Gone<F> {
-    fn tell(&mut self, cause: LossCause) {
-        if let Some(gone) = self.0.take() {
-            gone(cause);
+/// Serves a session that shares backends, while there is something to do.
+pub(crate) async fn run_shared(session: Arc<Session>, pooler: Pooler) {
+    let mut gone = Gone::new(&session, &pooler);
+    let mut held: Option<Seat> = None;
+    let loss = loop {
+        if held.is_none() {
+            held = session.take_returned();
         }
-    }
-}
-
-impl<F: FnOnce(LossCause)> Drop for Gone<F> {
-    fn drop(&mut self) {
-        self.tell(LossCause::BackendTerminated);
-    }
-}
-
-async fn serve(session: &Session, backend: &mut Backend) -> LossCause {
-    loop {
-        if let Some(cause) = session.end() {
-            return cause;
-        }
-        while let Some((execution, work)) = session.take_work() {
-            Box::pin(perform(session, backend, execution, work)).await;
-            if let Some(cause) = session.end() {
-                return cause;
+        let next = match &mut held {
+            Some(seat) => serve(&session, &mut seat.backend).await,
+            None => match (session.end(), session.take_work()) {
+                (Some(loss), _) => Next::End(loss),
+                (None, Some((execution, work))) => Next::Work(execution, work),
+                (None, None) if session.leave() => {
+                    gone.not_now();
+                    return;
+                }
+                (None, None) => continue,
+            },
+        };
+        match next {
+            Next::Work(execution, work) => {
+                held = Box::pin(work_shared(&session, held, execution, work, &pooler)).await;
             }
+            Next::End(loss) => break loss,
+            Next::BackendGone => {
+                // It was held for its pins.
+                let loss = session.set_end(LossCause::BackendTerminated);
+                if let Some(seat) = held.take() {
+                    seat.backend.close().await;
+                }
+                break loss;
+            }
+        }
+    };
+    gone.tell(loss);
+    pooler.part(&session, held).await;
+    session.ended.cancel();
+}
+
+/// Does one piece of work, and returns the backend where it is still held.
+async fn work_shared(
+    session: &Session,
+    held: Option<Seat>,
+    execution: ExecutionId,
+    work: Work,
+    pooler: &Pooler,
+) -> Option<Seat> {
+    let mut seat = match held {
+        Some(seat) => seat,
+        None => match Box::pin(pooler.check_out(session, work.audience())).await {
+            Ok(seat) => seat,
+            Err(why) => {
+                refuse(session, work, why);
+                return None;
+            }
+        },
+    };
+    session.sits_on(&seat.backend);
+    let done = perform(session, &mut seat.backend, execution, work).await;
+    let is_lost = done.ended.lost.is_some() || done.ended.cancel_in_doubt;
+    let stays = !done.ended.pins.is_empty();
+    let mut kept = None;
+    if is_lost {
+        pooler.close_later(seat.backend);
+    } else if stays {
+        seat.backend.slot().reclassify(Class::Pinned);
+        kept = Some(seat);
+    } else {
+        seat.backend.slot().reclassify(Class::Interactive);
+        pooler.check_in(session, seat);
+    }
+    // Only now: whoever reads the end may come with the next execution at once.
+    session.finish(&done.ended);
+    done.tell();
+    kept
+}
+
+/// Gives up work that no backend was found for.
+fn refuse(session: &Session, work: Work, why: NoBackend) {
+    match why {
+        NoBackend::Failed(error) => {
+            if let PoolerError::StateLost(loss) = &error {
+                session.set_end(loss.cause);
+            }
+            session.forget_execution();
+            work.fail(error);
+        }
+        NoBackend::Cancelled => {
+            let ended = Ended::before_it_began();
+            session.set_waits_for(None);
+            session.finish(&ended);
+            work.end_early(ended);
+        }
+    }
+}
+
+/// An execution that has ended, and who is to be told.
+struct Done {
+    ended: Ended,
+    last: Option<LastEvents>,
+    reply: Option<oneshot::Sender<Result<Ended, PoolerError>>>,
+}
+
+impl Done {
+    fn tell(self) {
+        if let Some(last) = self.last {
+            last.send();
+        }
+        if let Some(reply) = self.reply {
+            // Nobody may wait any more.
+            let _ = reply.send(Ok(self.ended));
+        }
+    }
+}
+
+/// Says once that a session has ended, whatever happens.
+struct Gone<'a> {
+    session: Option<&'a Session>,
+    pooler: &'a Pooler,
+}
+
+impl<'a> Gone<'a> {
+    fn new(session: &'a Session, pooler: &'a Pooler) -> Self {
+        let session = Some(session);
+        Self { session, pooler }
+    }
+
+    fn tell(&mut self, loss: Loss) {
+        if let Some(session) = self.session.take() {
+            tracing::info!(session.id = %session.facts.name.session, cause = %loss.cause, pins = %loss.pins, "session ended");
+            self.pooler.forget(session, loss);
+            session.watchers.end();
+            // Accepted a moment too late.
+            if let Some((_, work)) = session.take_work() {
+                work.fail(PoolerError::StateLost(loss));
+            }
+        }
+    }
+
+    /// The session lives on without a task.
+    fn not_now(&mut self) {
+        self.session = None;
+    }
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        if let Some(session) = self.session {
+            let loss = session.set_end(LossCause::BackendTerminated);
+            self.tell(loss);
+            session.ended.cancel();
+        }
+    }
+}
+
+/// What happened to a session that waited on its backend.
+enum Next {
+    Work(ExecutionId, Work),
+    End(Loss),
+    BackendGone,
+}
+
+async fn serve(session: &Session, backend: &mut Backend) -> Next {
+    loop {
+        if let Some(loss) = session.end() {
+            return Next::End(loss);
+        }
+        if let Some((execution, work)) = session.take_work() {
+            return Next::Work(execution, work);
         }
         tokio::select! {
             biased;
             // First, or a server that never falls silent would never let them come.
             () = session.control.bell.notified() => {}
-            () = wake_at(&mut backend.timer, session.idle_deadline()) => session.expire(),
-            event = backend.connection.next() => match event {
-                // Outside an execution nobody reads what the server says. A fatal error is followed by the end.
-                Ok(Event::Error(error)) => tracing::info!(sqlstate = %error.sqlstate, "the server ends a session"),
-                Ok(_) => {}
-                Err(_) => return LossCause::BackendTerminated,
-            },
+            // The task is here: it needs no call.
+            () = wake_at(&mut backend.timer, session.idle_deadline()) => { let _ = session.expire(); }
+            event = backend.connection.next() => {
+                if let Err(_gone) = overheard(session, event) {
+                    return Next::BackendGone;
+                }
+            }
         }
     }
 }
 
-async fn perform(session: &Session, backend: &mut Backend, execution: domain::id::ExecutionId, work: Work) {
+/// What the server says outside an execution. Nobody reads it but those who follow the session.
+fn overheard(session: &Session, event: Result<Event, ConnectionError>) -> Result<(), ConnectionError> {
+    match event? {
+        // A fatal error is followed by the end.
+        Event::Error(error) => tracing::info!(sqlstate = %error.sqlstate, "the server ends a session"),
+        Event::Notification {
+            process_id,
+            channel,
+            payload,
+        } => session.watchers.tell(process_id, &channel, &payload),
+        _ => {}
+    }
+    Ok(())
+}
+
+async fn perform(session: &Session, backend: &mut Backend, execution: ExecutionId, work: Work) -> Done {
     match work {
         Work::Script {
             plan,
@@ -80,25 +249,29 @@ async fn perform(session: &Session, backend: &mut Backend, execution: domain::id
                 }
                 .to_string(),
                 incarnation: session.incarnation(),
-                pinned: true,
             };
             let (ended, last) = Execution::new(backend, &session.control, Some(output), identity)
+                .watched_by(&session.watchers)
                 .on_disconnect(on_disconnect)
                 .run(plan)
                 .await;
-            session.finish(&ended);
-            if let Some(last) = last {
-                last.send();
+            Done {
+                ended,
+                last,
+                reply: None,
             }
         }
         Work::Quiet { plan, copy, reply } => {
-            let (ended, _) = Execution::new(backend, &session.control, None, Identity::default())
+            let (ended, last) = Execution::new(backend, &session.control, None, Identity::default())
+                .watched_by(&session.watchers)
                 .copy_from(copy)
                 .run(plan)
                 .await;
-            session.finish(&ended);
-            // Nobody may wait any more.
-            let _ = reply.send(ended);
+            Done {
+                ended,
+                last,
+                reply: Some(reply),
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod auto;
 mod budget;
 mod cancelling;
 mod copying;
@@ -9,6 +10,8 @@ mod loss;
 mod opening;
 mod remote;
 mod scripts;
+mod sharing;
 mod support;
 mod transactions;
 mod values;
+mod watching;

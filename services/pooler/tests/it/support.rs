@@ -18,7 +18,7 @@ use rpc::errors::v1::ErrorReason;
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{
     ExecuteRequest, ExecutionEvent, ExecutionFinished, ExecutionOutcome, OpenSessionRequest, Script,
-    ScriptMode, Session, SqlError, value,
+    ScriptMode, Session, SessionMode, SqlError, value,
 };
 use sealing::{Binding, Opener, OpeningKey, Sealer};
 use secrecy::SecretString;
@@ -143,7 +143,11 @@ impl World {
 
     /// Another user with a token.
     pub(crate) async fn other_user(&self) -> UserToken {
-        user(&self.store, &self.logins, "mallory").await.1
+        self.other_person().await.1
+    }
+
+    pub(crate) async fn other_person(&self) -> (UserId, UserToken) {
+        user(&self.store, &self.logins, "mallory").await
     }
 
     pub(crate) async fn set_budget(&self, connections: u16, reserved: u16) {
@@ -178,6 +182,22 @@ impl World {
     /// A session on the world's server.
     pub(crate) async fn open(&self) -> SessionName {
         name(&self.try_open(self.open_request()).await.unwrap())
+    }
+
+    /// A session that shares backends.
+    pub(crate) async fn open_auto(&self) -> SessionName {
+        name(&self.try_open(self.auto_request()).await.unwrap())
+    }
+
+    pub(crate) fn auto_request(&self) -> OpenSessionRequest {
+        OpenSessionRequest {
+            mode: SessionMode::Auto.into(),
+            ..self.open_request()
+        }
+    }
+
+    pub(crate) async fn describe(&self, session: SessionName) -> Session {
+        self.pooler.get_session(&self.token, session).await.unwrap()
     }
 
     pub(crate) async fn try_execute(

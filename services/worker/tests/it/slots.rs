@@ -11,7 +11,7 @@ use futures::{FutureExt, StreamExt, stream};
 use rpc::pooler::v1::lease_slots_response::Kind;
 use rpc::pooler::v1::{LeaseSlotsRequest, LeaseSlotsResponse, RunScriptRequest};
 use rpc::{query, server};
-use sessions::{EventStream, Sessions, SlotStream, UserToken};
+use sessions::{EventStream, NotificationStream, Sessions, SlotStream, UserToken};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
@@ -175,6 +175,10 @@ impl Sessions for SlotGiver {
         _: &UserToken,
         _: SessionName,
     ) -> Result<query::v1::Session, Status> {
+        not_here()
+    }
+
+    async fn watch_session(&self, _: &UserToken, _: SessionName) -> Result<NotificationStream, Status> {
         not_here()
     }
 

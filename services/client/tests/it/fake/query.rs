@@ -19,6 +19,7 @@ const EXECUTION: &str = "servers/3/sessions/s1/executions/e1";
 
 fn session() -> Session {
     let mut session = Session {
+        incarnation: 1,
         name: SESSION.into(),
         database: "wiki".into(),
         backend_pid: 7,
@@ -91,6 +92,9 @@ fn finished_in(status: TransactionStatus, outcome: ExecutionOutcome) -> Executio
     let mut finished = ExecutionFinished::default();
     finished.set_outcome(outcome);
     finished.set_transaction_status(status);
+    if status == TransactionStatus::InTransaction {
+        finished.pins.push(PinReason::Transaction.into());
+    }
     event(Kind::Finished(finished))
 }
 
@@ -154,6 +158,14 @@ async fn play(state: Arc<State>, sql: String, events: Events) {
             .await;
             state.cancelled.notified().await;
             send(vec![finished(ExecutionOutcome::Cancelled)]).await
+        }
+        "be recovered" => {
+            send(vec![
+                started(),
+                completed("DONE"),
+                finished(ExecutionOutcome::Succeeded),
+            ])
+            .await
         }
         "break off" => {
             let _ = send(vec![started(), columns(), rows(0, 2)]).await;
@@ -246,7 +258,17 @@ impl QueryService for Service {
         self.0.counts.execute.fetch_add(1, Ordering::SeqCst);
         self.0.admit(&request)?;
         let (sender, receiver) = mpsc::channel(2);
-        let sql = request.into_inner().script.unwrap().sql;
+        let request = request.into_inner();
+        let sql = request.script.unwrap().sql;
+        if sql == "be recovered" && request.incarnation != 2 {
+            return Err(rpc::error::status(
+                Code::Aborted,
+                ErrorReason::SessionRecovered,
+                "the session was recovered",
+                [("incarnation", "2")],
+                tonic_types::ErrorDetails::new(),
+            ));
+        }
         let playing = play(Arc::clone(&self.0), sql, sender);
         // Polled together with the stream, so that it ends with its reader.
         let events = ReceiverStream::new(receiver);
@@ -280,6 +302,15 @@ impl QueryService for Service {
         self.0.counts.cancel.fetch_add(1, Ordering::SeqCst);
         self.0.cancelled.notify_one();
         Ok(Response::new(CancelExecutionResponse {}))
+    }
+
+    type WatchSessionStream = Pin<Box<dyn Stream<Item = Result<WatchSessionResponse, Status>> + Send>>;
+
+    async fn watch_session(
+        &self,
+        _: Request<WatchSessionRequest>,
+    ) -> Result<Response<Self::WatchSessionStream>, Status> {
+        Err(Status::unimplemented("not offered"))
     }
 
     async fn copy_in(

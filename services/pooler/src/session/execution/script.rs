@@ -64,7 +64,14 @@ impl Execution<'_> {
     pub(crate) async fn run(mut self, plan: Plan) -> (Ended, Option<LastEvents>) {
         self.writer = EventWriter::new(plan.page);
         self.start();
-        let result = self.script(plan).await;
+        if self.backend.hold.reads_scripts() {
+            let effects = sql::effects(&plan.sql, self.string_syntax());
+            self.backend.hold.runs(effects);
+        }
+        let mut result = self.script(plan).await;
+        if result.is_ok() {
+            result = self.look().await;
+        }
         self.end(result)
     }
 

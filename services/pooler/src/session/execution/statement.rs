@@ -98,6 +98,7 @@ impl Execution<'_> {
                 }));
             }
             Event::ParameterStatus { name, value } => {
+                self.backend.hold.parameter_changed();
                 let (name, value) = (
                     name.to_str_lossy().into_owned(),
                     value.to_str_lossy().into_owned(),
@@ -122,11 +123,11 @@ impl Execution<'_> {
             Event::CopyInResponse(_) => self.begin_copy()?,
             Event::CopyBothResponse(_) => return Err(Lost::Replication),
             Event::ReadyForQuery(_) => return Ok(true),
-            // Nobody can wait for notifications yet, and the rest acknowledges what we sent.
+            Event::Notification { .. } => super::tell(self.watchers, event),
+            // These acknowledge what we sent.
             Event::ValueStart { .. }
             | Event::ValueChunk(_)
             | Event::RowEnd
-            | Event::Notification { .. }
             | Event::CopyDone
             | Event::ParseComplete
             | Event::BindComplete
