@@ -8,6 +8,7 @@ mod control;
 mod copy_source;
 mod execution;
 mod pipe;
+mod record;
 mod task;
 mod watchers;
 
@@ -22,7 +23,7 @@ use domain::session::{ExecutionName, SessionName};
 use parking_lot::{Mutex, MutexGuard};
 use rpc::query;
 use rpc::query::v1::{
-    ExecutionOutcome, OnDisconnect, PinReason, SessionMode, SessionState, SqlError, TransactionStatus,
+    ExecutionOutcome, OnDisconnect, PinReason, SessionMode, SessionState, TransactionStatus,
     WatchSessionResponse,
 };
 use time::OffsetDateTime;
@@ -35,6 +36,7 @@ pub(crate) use self::control::Control;
 pub(crate) use self::copy_source::{CopySender, CopySource, copy_channel};
 pub(crate) use self::execution::{Ended, Execution, Identity, LastEvents, Plan};
 pub(crate) use self::pipe::{Audience, PipeReader, PipeWriter, pipe};
+use self::record::{Record, ShortError};
 pub(crate) use self::task::{run, run_shared};
 use self::watchers::Watchers;
 use crate::backend::Backend;
@@ -192,17 +194,6 @@ struct State {
 pub(crate) struct Seat {
     pub(crate) backend: Backend,
     pub(crate) instance: Arc<Instance>,
-}
-
-/// The last execution.
-#[derive(Debug, Clone)]
-struct Record {
-    id: ExecutionId,
-    start_time: OffsetDateTime,
-    end_time: Option<OffsetDateTime>,
-    outcome: ExecutionOutcome,
-    rows: i64,
-    error: Option<SqlError>,
 }
 
 impl std::fmt::Debug for Session {
@@ -434,7 +425,7 @@ impl Session {
             running,
             outcome: record.outcome.into(),
             row_count: if running { self.control.rows() } else { record.rows },
-            error: record.error.clone(),
+            error: record.error.as_ref().map(ShortError::expand),
             start_time: Some(timestamp(record.start_time)),
             end_time: record.end_time.map(timestamp),
             transaction_status: state.transaction.into(),
@@ -561,7 +552,7 @@ impl Session {
             record.end_time = Some(now);
             record.outcome = ended.outcome;
             record.rows = ended.rows;
-            record.error = ended.error.clone();
+            record.error = ended.error.as_ref().map(ShortError::of);
         }
         let gone = match (&ended.lost, ended.cancel_in_doubt) {
             (Some(_), _) => Some(LossCause::BackendTerminated),

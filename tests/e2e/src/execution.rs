@@ -4,7 +4,7 @@ use rpc::events::EncodedEvents;
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{
     CloseSessionRequest, ExecuteRequest, ExecutionEvent, ExecutionFinished, ExecutionOutcome,
-    OpenSessionRequest, Script, Session, SqlError, TransactionStatus, Value, value,
+    OpenSessionRequest, Script, Session, SessionMode, SqlError, TransactionStatus, Value, value,
 };
 use tonic::{Status, Streaming};
 
@@ -156,10 +156,31 @@ impl Client {
     /// # Errors
     /// What OpenSession answers.
     pub async fn open_session(&self, server: &str) -> Result<Session, Status> {
-        let request = OpenSessionRequest {
+        self.open(OpenSessionRequest {
             server: server.to_owned(),
             ..OpenSessionRequest::default()
-        };
+        })
+        .await
+    }
+
+    /// Opens a session that shares backends and waits long for one.
+    ///
+    /// # Errors
+    /// What OpenSession answers.
+    pub async fn open_auto(&self, server: &str) -> Result<Session, Status> {
+        self.open(OpenSessionRequest {
+            server: server.to_owned(),
+            mode: SessionMode::Auto.into(),
+            queue_timeout: Some(prost_types::Duration {
+                seconds: 120,
+                nanos: 0,
+            }),
+            ..OpenSessionRequest::default()
+        })
+        .await
+    }
+
+    async fn open(&self, request: OpenSessionRequest) -> Result<Session, Status> {
         let response = self.query().open_session(request).await?.into_inner();
         response
             .session

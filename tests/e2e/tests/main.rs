@@ -18,6 +18,7 @@ mod secrets;
 mod servers;
 mod sessions;
 mod settings;
+mod sharing;
 mod sql;
 mod traces;
 mod trust;

@@ -42,3 +42,34 @@ pub async fn create_server(
     let response = caller.servers().create_server(request).await?.into_inner();
     Ok(response.server.map(|server| server.name).unwrap_or_default())
 }
+
+/// Sets the budget of the instance that a server of `caller` is on. For an administrator.
+///
+/// # Errors
+/// What GetServer and UpdateInstance answer.
+pub async fn set_budget(
+    caller: &Client,
+    server: &str,
+    connections: i32,
+    reserved: i32,
+) -> Result<(), tonic::Status> {
+    let request = rpc::server::v1::GetServerRequest {
+        name: server.to_owned(),
+    };
+    let registered = caller.servers().get_server(request).await?.into_inner().server;
+    let instance = rpc::server::v1::Instance {
+        name: registered.unwrap_or_default().instance,
+        max_connections: connections,
+        reserved_connections: reserved,
+        ..Default::default()
+    };
+    let paths = ["max_connections", "reserved_connections"];
+    let request = rpc::server::v1::UpdateInstanceRequest {
+        instance: Some(instance),
+        update_mask: Some(prost_types::FieldMask {
+            paths: paths.map(str::to_owned).to_vec(),
+        }),
+    };
+    caller.instances().update_instance(request).await?;
+    Ok(())
+}

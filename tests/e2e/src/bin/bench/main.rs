@@ -18,11 +18,9 @@ mod stream;
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use e2e::world::{Caller, Scale};
+use e2e::world::{Scale, set_budget};
 use e2e::{World, WorldOptions};
 use harness::ClusterOptions;
-use rpc::server::v1::{GetServerRequest, Instance, UpdateInstanceRequest};
 
 /// Connections pgmoor may keep to the target: the sessions of the largest run, and some.
 const BUDGET: i32 = 120;
@@ -117,7 +115,8 @@ async fn run(effort: Effort, only: Option<Part>) -> anyhow::Result<()> {
     .await;
     let caller = world.superuser().await;
     let server = world.register_target(caller.a()).await;
-    set_budget(&caller, &server).await?;
+    // So that the budget is not what is measured.
+    set_budget(caller.a(), &server, BUDGET, 5).await?;
 
     report::machine(&world).await?;
     let wanted = |part| only.is_none_or(|only| only == part);
@@ -130,31 +129,5 @@ async fn run(effort: Effort, only: Option<Part>) -> anyhow::Result<()> {
     if wanted(Part::Stream) {
         stream::measure(&world, &caller, &server, effort).await?;
     }
-    Ok(())
-}
-
-/// Raises the instance's budget, so that it is not what is measured.
-async fn set_budget(caller: &Caller, server: &str) -> anyhow::Result<()> {
-    let request = GetServerRequest {
-        name: server.to_owned(),
-    };
-    let registered = caller
-        .a()
-        .servers()
-        .get_server(request)
-        .await?
-        .into_inner()
-        .server;
-    let request = UpdateInstanceRequest {
-        instance: Some(Instance {
-            name: registered.context("GetServer answered without one")?.instance,
-            max_connections: BUDGET,
-            ..Instance::default()
-        }),
-        update_mask: Some(prost_types::FieldMask {
-            paths: vec!["max_connections".to_owned()],
-        }),
-    };
-    caller.a().instances().update_instance(request).await?;
     Ok(())
 }
