@@ -13,6 +13,7 @@ pub mod egress;
 pub mod endpoint;
 pub mod file_path;
 pub mod id;
+pub mod limits;
 pub mod name;
 pub mod operation;
 pub mod page;

@@ -26,6 +26,8 @@ pub(crate) struct Backend {
     pub(crate) hold: Hold,
     /// Who it was when it was new.
     pub(crate) baseline: Baseline,
+    /// When its lifetime is over; nothing for one without.
+    pub(crate) retires: Option<Instant>,
     /// The pool it belongs to, which is known as long as it has a backend.
     pub(crate) pool: Option<Arc<Pool>>,
     slot: Slot,
@@ -40,6 +42,7 @@ impl Backend {
             timer: Box::pin(sleep_until(Instant::now())),
             hold: Hold::for_life(),
             baseline: Baseline::default(),
+            retires: None,
             pool: None,
             slot,
             tasks,
@@ -54,6 +57,11 @@ impl Backend {
     /// Counts it under another slot. The one before must hold nothing any more.
     pub(crate) fn count_under(&mut self, slot: Slot) {
         self.slot = slot;
+    }
+
+    /// True once its lifetime is over.
+    pub(crate) fn is_old(&self) -> bool {
+        self.retires.is_some_and(|at| at <= Instant::now())
     }
 
     /// True while the connection stands, as far as what has arrived tells. Ask of one that nobody listened to for a while.

@@ -30,6 +30,10 @@ pub enum LossCause {
     Drained,
     /// A cancel request may still have been under way, which nothing else could be risked with.
     CancelUnsettled,
+    /// A transaction was open for longer than the instance allows.
+    TransactionTimeout,
+    /// It was idle for too long while something pinned it.
+    PinnedIdleTimeout,
     /// The server was deleted, or is registered otherwise than when the session was opened.
     ServerChanged,
 }
@@ -55,6 +59,8 @@ impl LossCause {
             Self::Killed => "killed",
             Self::Drained => "drained",
             Self::CancelUnsettled => "cancel_unsettled",
+            Self::TransactionTimeout => "transaction_timeout",
+            Self::PinnedIdleTimeout => "pinned_idle_timeout",
             Self::ServerChanged => "server_changed",
         }
     }
@@ -104,6 +110,12 @@ pub enum PoolerError {
         /// How it stands.
         status: TransactionStatus,
     },
+    /// The user has as many sessions on the instance as may be.
+    #[error("you have {limit} sessions on this instance, which is the most there may be; close some")]
+    TooManySessions {
+        /// How many there may be.
+        limit: usize,
+    },
     /// No connection within the budget.
     #[error(transparent)]
     Slot(#[from] SlotRefused),
@@ -145,8 +157,15 @@ pub enum PoolerError {
     },
 }
 
+impl TargetError {
+    /// True where no user of the server would fare better.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TooManyClients { .. })
+    }
+}
+
 /// Why there is no connection to the target.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum TargetError {
     /// Nobody answers, or the name does not resolve.
     #[error("the server cannot be reached: {reason}")]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::id::{IncarnationId, InstanceId};
+use domain::limits::{Limit, Limits};
 use domain::session::{PoolerId, SessionName};
 use parking_lot::{Mutex, RwLock};
 use store::instance_owners::{Claim, ClaimError, Claimant, Ownership};
@@ -18,9 +19,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::backend::Backend;
-use crate::error::PoolerError;
+use crate::error::{PoolerError, TargetError};
 use crate::idle::Idle;
 use crate::ledger::{Budget, Ticket};
+use crate::reach::Reach;
 use crate::slots::Slots;
 use crate::status::store_error;
 
@@ -43,6 +45,9 @@ pub(crate) struct Instance {
     pub(crate) deliveries: Mutex<HashMap<Ticket, Backend>>,
     /// Rung when a contest for an idle backend is settled.
     pub(crate) settled: Notify,
+    /// Whether its server can be reached.
+    pub(crate) reach: Mutex<Reach>,
+    limits: Mutex<Limits>,
     held: Mutex<Option<Held>>,
     known: Mutex<Option<Facts>>,
     /// Claims of one instance go one after the other.
@@ -63,10 +68,31 @@ impl Instance {
             idle: Mutex::new(Idle::new()),
             deliveries: Mutex::default(),
             settled: Notify::new(),
+            reach: Mutex::default(),
+            limits: Mutex::default(),
             held: Mutex::default(),
             known: Mutex::default(),
             claiming: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// How its backends are pooled, and how long anything may take.
+    pub(crate) fn limits(&self) -> Limits {
+        *self.limits.lock()
+    }
+
+    /// Says whether to try to connect now.
+    pub(crate) fn attempt(&self) -> Result<(), TargetError> {
+        let patience = self.limits().time(Limit::ServerConnectTimeout);
+        self.reach.lock().attempt(Instant::now(), patience)
+    }
+
+    /// Takes over what the config database says.
+    fn configure(&self, row: &store::instances::Instance) {
+        *self.limits.lock() = row.limits;
+        self.slots.set_budget(budget(row));
+        self.slots
+            .set_reserve_after(row.limits.time_if_any(Limit::ReservePoolTimeout));
     }
 
     /// True where its lease has not run out.
@@ -120,7 +146,7 @@ impl Instances {
                 self.claim(&instance).await?;
             }
         }
-        instance.slots.set_budget(budget(row.budget));
+        instance.configure(&row);
         Ok(instance)
     }
 
@@ -228,7 +254,7 @@ impl Instances {
         }
         for instance in self.all() {
             if let Some(row) = self.store.instances().get(instance.id).await? {
-                instance.slots.set_budget(budget(row.budget));
+                instance.configure(&row);
             }
         }
         Ok(())
@@ -257,9 +283,13 @@ impl Instances {
     }
 }
 
-fn budget(stored: store::instances::Budget) -> Budget {
+fn budget(row: &store::instances::Instance) -> Budget {
+    let count = |limit| u32::try_from(row.limits.get(limit)).unwrap_or(u32::MAX);
     Budget {
-        connections: stored.max_connections.into(),
-        reserved: stored.reserved_connections.into(),
+        connections: row.budget.max_connections.into(),
+        reserved: row.budget.reserved_connections.into(),
+        most_pinned: count(Limit::MaxPinnedConnections),
+        pool_size: count(Limit::PoolSize),
+        most_waiting: row.limits.count(Limit::MaxWaiting),
     }
 }

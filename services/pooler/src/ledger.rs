@@ -38,8 +38,14 @@ impl Class {
 pub struct Budget {
     /// Connections in all.
     pub connections: u32,
-    /// Of these, how many interactive and pinned claims leave to the other classes.
+    /// Of these, how many interactive and pinned claims leave to the other classes, until they have waited long.
     pub reserved: u32,
+    /// Most that claims of [`Class::Pinned`] take. 0: no limit of their own.
+    pub most_pinned: u32,
+    /// Most that claims for one pool hold. 0: no limit of its own.
+    pub pool_size: u32,
+    /// Most claims that wait at a time.
+    pub most_waiting: usize,
 }
 
 impl Budget {
@@ -47,13 +53,26 @@ impl Budget {
     pub const DEFAULT: Self = Self {
         connections: 20,
         reserved: 5,
+        most_pinned: 0,
+        pool_size: 0,
+        most_waiting: 5000,
     };
 
+    /// The most a claim can ever be given.
+    fn most(&self, claim: &Claim) -> u32 {
+        let limit = self.limit(claim.class);
+        match claim.pool {
+            Some(_) if self.pool_size > 0 => limit.min(self.pool_size),
+            _ => limit,
+        }
+    }
+
     fn limit(&self, class: Class) -> u32 {
-        if class.may_take_reserve() {
-            self.connections
-        } else {
-            self.connections.saturating_sub(self.reserved)
+        let shared = self.connections.saturating_sub(self.reserved);
+        match class {
+            Class::Worker | Class::Monitoring => self.connections,
+            Class::Pinned if self.most_pinned > 0 => shared.min(self.most_pinned),
+            Class::Pinned | Class::Interactive => shared,
         }
     }
 }
@@ -166,28 +185,29 @@ struct Queue {
 #[derive(Debug)]
 pub struct Ledger {
     budget: Budget,
-    most_waiting: usize,
     next: u64,
     usage: Usage,
     held: BTreeMap<Ticket, Claim>,
     waiting: HashMap<Ticket, Claim>,
+    /// Of those, the ones that have waited so long that they may take what is reserved.
+    aged: HashSet<Ticket>,
     queues: HashMap<QueueKey, Queue>,
     /// Whose turn it is, then who follows. Holds the keys of `queues`.
     turns: VecDeque<QueueKey>,
 }
 
 impl Ledger {
-    /// A ledger with nothing given out. At most `most_waiting` claims wait at a time, and nobody adds to them who
-    /// has more waiting than places are left: so one user alone never fills the queue for the others.
+    /// A ledger with nothing given out. Nobody adds to those who wait who has more waiting than places are left: so one
+    /// user alone never fills the queue for the others.
     #[must_use]
-    pub fn new(budget: Budget, most_waiting: usize) -> Self {
+    pub fn new(budget: Budget) -> Self {
         Self {
             budget,
-            most_waiting,
             next: 0,
             usage: Usage::default(),
             held: BTreeMap::new(),
             waiting: HashMap::new(),
+            aged: HashSet::new(),
             queues: HashMap::new(),
             turns: VecDeque::new(),
         }
@@ -195,7 +215,7 @@ impl Ledger {
 
     /// Asks for connections.
     pub fn claim(&mut self, claim: Claim) -> Claimed {
-        let limit = self.budget.limit(claim.class);
+        let limit = self.budget.most(&claim);
         if claim.count > limit || claim.count == 0 {
             return Claimed::Refused(Refused::TooMany { limit });
         }
@@ -214,7 +234,7 @@ impl Ledger {
             return Claimed::Granted(ticket);
         }
         let others = self.waiting.len() - 1;
-        let free = self.most_waiting.saturating_sub(others);
+        let free = self.budget.most_waiting.saturating_sub(others);
         if free == 0 || self.waiting_of(key.0) - 1 > free {
             self.remove_waiting(ticket);
             return Claimed::Refused(Refused::QueueFull { waiting: others });
@@ -230,6 +250,37 @@ impl Ledger {
             .flatten()
             .map(|queue| queue.waiting.len())
             .sum()
+    }
+
+    /// Lets a claim that waits take what is reserved. It keeps its place among those of its user that may.
+    pub fn promote(&mut self, ticket: Ticket) -> Changes {
+        let Some(claim) = self.waiting.get(&ticket).cloned() else {
+            return Changes::default();
+        };
+        if claim.class.may_take_reserve() || self.aged.contains(&ticket) {
+            return Changes::default();
+        }
+        self.remove_waiting(ticket);
+        let key = (claim.user, true);
+        self.waiting.insert(ticket, claim);
+        self.aged.insert(ticket);
+        let queue = self.queues.entry(key).or_default();
+        if queue.waiting.is_empty() {
+            self.turns.push_back(key);
+        }
+        let place = queue.waiting.partition_point(|other| *other < ticket);
+        queue.waiting.insert(place, ticket);
+        Changes {
+            granted: self.dispatch(),
+            refused: Vec::new(),
+        }
+    }
+
+    fn key(&self, ticket: Ticket, claim: &Claim) -> QueueKey {
+        (
+            claim.user,
+            claim.class.may_take_reserve() || self.aged.contains(&ticket),
+        )
     }
 
     /// Gives back what a claim holds, or ends its wait. A ticket that is neither changes nothing.
@@ -275,14 +326,21 @@ impl Ledger {
         let fits = |ticket: &Ticket| {
             let claim = self.waiting.get(ticket);
             claim.is_some_and(|claim| {
-                claim.user == holder.user && claim.pool == Some(pool) && claim.count == 1
+                claim.user == holder.user
+                    && claim.pool == Some(pool)
+                    && claim.count == 1
+                    && claim.class == Class::Interactive
             })
         };
-        let own = self
-            .queues
-            .get(&(holder.user, false))
-            .and_then(|queue| queue.waiting.front());
-        let own = own.copied().filter(fits)?;
+        // Those that have waited long come first.
+        let own = [true, false].into_iter().find_map(|reserve| {
+            let queue = self.queues.get(&(holder.user, reserve))?;
+            let first = queue
+                .waiting
+                .iter()
+                .find(|ticket| fits(ticket) || !self.is_blocked(**ticket));
+            first.copied().filter(fits)
+        })?;
         let next = self.next_without_one();
         (next == Some(own) || self.is_within_share(holder.user)).then_some(own)
     }
@@ -296,7 +354,7 @@ impl Ledger {
             return Changes::default();
         };
         *self.usage.of(before.class) -= before.count;
-        let key = (claim.user, claim.class.may_take_reserve());
+        let key = self.key(to, &claim);
         let in_turn = self.turns.front() == Some(&key);
         self.remove_waiting(to);
         if in_turn && self.turns.front() == Some(&key) {
@@ -314,8 +372,10 @@ impl Ledger {
     fn next_without_one(&self) -> Option<Ticket> {
         let without_reserve = self.usage.without_reserve().saturating_sub(1);
         for key in &self.turns {
-            let (ticket, count, class) = self.head(*key)?;
-            if !class.may_take_reserve() && without_reserve + count > self.budget.limit(class) {
+            let Some((ticket, count, _)) = self.head(*key) else {
+                continue;
+            };
+            if !key.1 && without_reserve + count > self.budget.limit(Class::Interactive) {
                 continue;
             }
             let queue = self.queues.get(key)?;
@@ -330,11 +390,7 @@ impl Ledger {
     fn is_within_share(&self, user: UserId) -> bool {
         let of_sessions = |claim: &&Claim| !claim.class.may_take_reserve();
         let holders = self.held.values().filter(of_sessions).map(|claim| claim.user);
-        let waiters = self
-            .queues
-            .keys()
-            .filter(|(_, reserve)| !reserve)
-            .map(|(user, _)| *user);
+        let waiters = self.waiting.values().filter(of_sessions).map(|claim| claim.user);
         let users: HashSet<UserId> = holders.chain(waiters).collect();
         let held: u32 = self
             .held_by(user)
@@ -365,7 +421,7 @@ impl Ledger {
         let mut refused: Vec<Ticket> = self
             .waiting
             .iter()
-            .filter(|(_, claim)| claim.count > budget.limit(claim.class))
+            .filter(|(_, claim)| claim.count > budget.most(claim))
             .map(|(ticket, _)| *ticket)
             .collect();
         refused.sort_unstable();
@@ -410,8 +466,7 @@ impl Ledger {
     /// How many claims come before a waiting one, counting a claim for several connections as one turn.
     #[must_use]
     pub fn position(&self, ticket: Ticket) -> Option<usize> {
-        let claim = self.waiting.get(&ticket)?;
-        let key = (claim.user, claim.class.may_take_reserve());
+        let key = self.key(ticket, self.waiting.get(&ticket)?);
         let own = self
             .queues
             .get(&key)?
@@ -438,18 +493,20 @@ impl Ledger {
         let mut granted = Vec::new();
         // Once a claim waits for what others than workers may take, those after it wait too; workers go on.
         let mut only_reserve = false;
+        // Whose claims all wait for something else than a connection.
+        let mut blocked: HashSet<QueueKey> = HashSet::new();
         while let Some(index) = self
             .turns
             .iter()
-            .position(|(_, reserve)| *reserve || !only_reserve)
+            .position(|key| (key.1 || !only_reserve) && !blocked.contains(key))
         {
             let key = self.turns[index];
             let Some((ticket, count, class)) = self.head(key) else {
-                self.turns.remove(index);
-                self.queues.remove(&key);
+                blocked.insert(key);
                 continue;
             };
             let Some(queue) = self.queues.get_mut(&key) else {
+                blocked.insert(key);
                 continue;
             };
             if !queue.in_turn {
@@ -465,12 +522,13 @@ impl Ledger {
             if self.usage.total() + count > self.budget.connections {
                 break;
             }
-            if !class.may_take_reserve() && self.usage.without_reserve() + count > self.budget.limit(class) {
+            let shared = self.budget.limit(Class::Interactive);
+            if !key.1 && self.usage.without_reserve() + count > shared {
                 only_reserve = true;
                 continue;
             }
             queue.deficit -= count;
-            queue.waiting.pop_front();
+            queue.waiting.retain(|waiting| *waiting != ticket);
             queue.in_turn = false;
             self.turns.remove(index);
             if queue.waiting.is_empty() {
@@ -478,6 +536,7 @@ impl Ledger {
             } else {
                 self.turns.push_back(key);
             }
+            self.aged.remove(&ticket);
             if let Some(claim) = self.waiting.remove(&ticket) {
                 *self.usage.of(class) += count;
                 self.held.insert(ticket, claim);
@@ -487,17 +546,54 @@ impl Ledger {
         granted
     }
 
+    /// The first claim of a queue that waits for nothing but a connection.
     fn head(&self, key: QueueKey) -> Option<(Ticket, u32, Class)> {
-        let ticket = *self.queues.get(&key)?.waiting.front()?;
+        let mut waiting = self.queues.get(&key)?.waiting.iter();
+        let ticket = *waiting.find(|ticket| !self.is_blocked(**ticket))?;
         let claim = self.waiting.get(&ticket)?;
         Some((ticket, claim.count, claim.class))
+    }
+
+    /// True where a claim waits until its pool, or PINNED sessions, have fewer connections.
+    fn is_blocked(&self, ticket: Ticket) -> bool {
+        let (pinned, size) = (self.budget.most_pinned, self.budget.pool_size);
+        if pinned == 0 && size == 0 {
+            return false;
+        }
+        let Some(claim) = self.waiting.get(&ticket) else {
+            return false;
+        };
+        let too_many_pins =
+            pinned > 0 && claim.class == Class::Pinned && self.usage.pinned + claim.count > pinned;
+        let pool = claim.pool.filter(|_| size > 0);
+        too_many_pins || pool.is_some_and(|pool| self.held_of_pool(pool) + claim.count > size)
+    }
+
+    /// How many connections claims for a pool hold.
+    #[must_use]
+    pub fn held_of_pool(&self, pool: PoolNumber) -> u32 {
+        let of_pool = self.held.values().filter(|claim| claim.pool == Some(pool));
+        of_pool.map(|claim| claim.count).sum()
+    }
+
+    /// How many claims wait for nothing but a connection.
+    #[must_use]
+    pub fn waiting_for_connections(&self) -> usize {
+        if self.budget.most_pinned == 0 && self.budget.pool_size == 0 {
+            return self.waiting.len();
+        }
+        self.waiting
+            .keys()
+            .filter(|ticket| !self.is_blocked(**ticket))
+            .count()
     }
 
     fn remove_waiting(&mut self, ticket: Ticket) {
         let Some(claim) = self.waiting.remove(&ticket) else {
             return;
         };
-        let key = (claim.user, claim.class.may_take_reserve());
+        let key = self.key(ticket, &claim);
+        self.aged.remove(&ticket);
         let Some(queue) = self.queues.get_mut(&key) else {
             return;
         };

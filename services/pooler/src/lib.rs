@@ -20,6 +20,7 @@ mod look;
 mod peer;
 mod pooler;
 mod pools;
+mod reach;
 mod registry;
 mod request;
 mod session;

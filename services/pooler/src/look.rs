@@ -81,6 +81,19 @@ pub(crate) async fn reset(connection: &mut Connection) -> Result<(), LookError> 
     }
 }
 
+/// Asks a backend that rested for long whether it still answers, by an empty query. PgBouncer's `server_check_query`.
+pub(crate) async fn answers(connection: &mut Connection) -> bool {
+    let asked = async {
+        connection.query("").ok()?;
+        loop {
+            if let Event::ReadyForQuery(_) = connection.next().await.ok()? {
+                return Some(());
+            }
+        }
+    };
+    matches!(timeout(WITHIN, asked).await, Ok(Some(())))
+}
+
 async fn discard(connection: &mut Connection) -> Option<bool> {
     connection.query("DISCARD ALL").ok()?;
     let mut discarded = false;

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use domain::clock::Clock;
 use domain::id::{ExecutionId, UserId};
+use domain::limits::Limit;
 use domain::name::Identifier;
 use domain::pin::{Pin, Pins};
 use domain::session::{ExecutionName, SessionName};
@@ -113,6 +114,12 @@ impl Work {
         }
     }
 
+    /// Cuts its statements' limit to `most`.
+    fn limit(&mut self, most: Option<Duration>) {
+        let (Self::Script { plan, .. } | Self::Quiet { plan, .. }) = self;
+        plan.statement_timeout = plan.statement_timeout.into_iter().chain(most).min();
+    }
+
     /// Those without whom it is not to go on.
     pub(crate) fn audience(&self) -> Option<Audience> {
         match self {
@@ -132,6 +139,8 @@ pub(crate) struct Facts {
     pub(crate) name: SessionName,
     pub(crate) owner: UserId,
     pub(crate) keeping: Keeping,
+    /// Whose limits hold for it.
+    pub(crate) instance: Arc<Instance>,
     pub(crate) create_time: OffsetDateTime,
     pub(crate) idle_timeout: Duration,
     pub(crate) idle_in_transaction_timeout: Duration,
@@ -172,6 +181,8 @@ struct State {
     /// Why it ends, from the moment that is decided.
     end: Option<Loss>,
     transaction: TransactionStatus,
+    /// Since when a transaction is open.
+    transaction_since: Option<Instant>,
     /// What holds it on its backend.
     pins: Pins,
     backend_pid: i32,
@@ -227,6 +238,7 @@ impl Session {
             work: None,
             end: None,
             transaction: TransactionStatus::Idle,
+            transaction_since: None,
             pins,
             backend_pid,
             incarnation: 1,
@@ -432,20 +444,55 @@ impl Session {
         })
     }
 
+    /// How long it may be idle as it stands, and why it ends then.
     fn idle_limit(&self, state: &State) -> (LossCause, Duration) {
-        let (idle, in_transaction) = (self.facts.idle_timeout, self.facts.idle_in_transaction_timeout);
-        if state.transaction != TransactionStatus::Idle && in_transaction < idle {
-            (LossCause::IdleInTransactionTimeout, in_transaction)
-        } else {
-            (LossCause::IdleTimeout, idle)
+        let limits = self.facts.instance.limits();
+        let idle = self.facts.idle_timeout.min(limits.time(Limit::ClientIdleTimeout));
+        let mut first = (LossCause::IdleTimeout, idle);
+        let mut or = |cause, limit: Option<Duration>| {
+            if let Some(limit) = limit.filter(|limit| *limit < first.1) {
+                first = (cause, limit);
+            }
+        };
+        if let Some(since) = state.transaction_since {
+            let in_transaction = self.facts.idle_in_transaction_timeout;
+            let in_transaction = in_transaction.min(limits.time(Limit::IdleTransactionTimeout));
+            or(LossCause::IdleInTransactionTimeout, Some(in_transaction));
+            let whole = limits.time_if_any(Limit::TransactionTimeout);
+            let passed = state.last_use.saturating_duration_since(since);
+            or(
+                LossCause::TransactionTimeout,
+                whole.map(|whole| whole.saturating_sub(passed)),
+            );
+        } else if self.pool().is_some() && !state.pins.is_empty() {
+            or(
+                LossCause::PinnedIdleTimeout,
+                limits.time_if_any(Limit::PinnedIdleTimeout),
+            );
         }
+        first
+    }
+
+    /// How long a statement may run at most, whatever its script says: so that neither it nor the transaction it is in, or
+    /// is, takes longer than the instance allows.
+    fn statement_limit(&self, state: &State) -> Option<Duration> {
+        let limits = self.facts.instance.limits();
+        let passed = state
+            .transaction_since
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        let transaction = limits.time_if_any(Limit::TransactionTimeout);
+        // At least a moment: a limit of nothing would be none.
+        let transaction = transaction.map(|whole| whole.saturating_sub(passed).max(Duration::from_millis(1)));
+        let query = limits.time_if_any(Limit::QueryTimeout);
+        transaction.into_iter().chain(query).min()
     }
 
     // For its task.
 
     fn take_work(&self) -> Option<(ExecutionId, Work)> {
         let mut state = self.state.lock();
-        let work = state.work.take()?;
+        let mut work = state.work.take()?;
+        work.limit(self.statement_limit(&state));
         state.busy.map(|execution| (execution, work))
     }
 
@@ -563,6 +610,12 @@ impl Session {
             None => {
                 state.transaction = ended.transaction;
                 state.pins = ended.pins;
+                if ended.transaction == TransactionStatus::Idle {
+                    state.transaction_since = None;
+                } else {
+                    let began = state.last_use;
+                    state.transaction_since.get_or_insert(began);
+                }
             }
             Some(cause) if self.pool().is_none() || !ended.pins.is_empty() => {
                 state.pins = ended.pins;
@@ -571,6 +624,7 @@ impl Session {
             // Nothing was pinned: the session goes on on another backend. Who saw the execution end has been told.
             Some(_) => {
                 state.transaction = TransactionStatus::Idle;
+                state.transaction_since = None;
                 state.pins = Pins::NONE;
                 state.incarnation += 1;
             }

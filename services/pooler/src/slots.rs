@@ -16,8 +16,6 @@ use tokio::sync::Notify;
 
 use crate::ledger::{Budget, Changes, Claim, Claimed, Class, Ledger, PoolNumber, Refused, Ticket, Usage};
 
-/// Claims that may wait for one instance at a time.
-const MOST_WAITING: usize = 5000;
 /// Holders named in a refusal.
 const MOST_HOLDERS: usize = 20;
 
@@ -70,6 +68,8 @@ struct State {
     wakers: HashMap<Ticket, Waker>,
     /// Under what an absorbing instance counts what is held here.
     heirs: HashMap<Ticket, (Slots, Ticket)>,
+    /// How long a claim waits before it may take what is reserved; nothing where it never may.
+    reserve_after: Option<Duration>,
 }
 
 /// The slots of one instance. Clones share them.
@@ -84,12 +84,13 @@ impl Slots {
     /// Slots of an instance with nothing given out.
     #[must_use]
     pub fn new(budget: Budget, pressure: Arc<Notify>) -> Self {
-        let ledger = Ledger::new(budget, MOST_WAITING);
+        let ledger = Ledger::new(budget);
         Self {
             state: Arc::new(Mutex::new(State {
                 ledger,
                 wakers: HashMap::new(),
                 heirs: HashMap::new(),
+                reserve_after: None,
             })),
             pressure,
         }
@@ -122,13 +123,18 @@ impl Slots {
     /// [`SlotRefused`], but never for a wait that is over.
     pub fn claim(&self, claim: Claim) -> Result<Slot, SlotRefused> {
         let wanted = claim.count;
-        let claimed = self.state.lock().ledger.claim(claim);
+        let (claimed, reserve_after) = {
+            let mut state = self.state.lock();
+            (state.ledger.claim(claim), state.reserve_after)
+        };
+        let promoted = reserve_after.and_then(|wait| Instant::now().checked_add(wait));
         match claimed {
             Claimed::Granted(ticket) => Ok(Slot {
                 slots: self.clone(),
                 ticket,
                 granted: true,
                 wanted,
+                promoted: None,
             }),
             Claimed::Waiting(ticket) => {
                 self.pressure.notify_one();
@@ -137,6 +143,7 @@ impl Slots {
                     ticket,
                     granted: false,
                     wanted,
+                    promoted,
                 })
             }
             Claimed::Refused(Refused::TooMany { limit }) => Err(SlotRefused::TooMany { wanted, limit }),
@@ -154,6 +161,17 @@ impl Slots {
         }
     }
 
+    /// Says how long a claim waits before it may take what is reserved; nothing where it never may. For claims to come.
+    pub fn set_reserve_after(&self, wait: Option<Duration>) {
+        self.state.lock().reserve_after = wait;
+    }
+
+    /// How many connections claims for a pool hold.
+    #[must_use]
+    pub fn held_of_pool(&self, pool: PoolNumber) -> u32 {
+        self.state.lock().ledger.held_of_pool(pool)
+    }
+
     /// Counts here, too, what `younger` gave out, until it is released there: both turned out to be one instance. `younger`
     /// gives out nothing more, and who waits there is refused. Call it for the older of two only.
     pub fn absorb(&self, younger: &Self) {
@@ -164,6 +182,7 @@ impl Slots {
         let changes = theirs.ledger.set_budget(Budget {
             connections: 0,
             reserved: 0,
+            ..Budget::DEFAULT
         });
         theirs.wake(changes);
         let held: Vec<_> = theirs
@@ -202,7 +221,13 @@ impl Slots {
             .usage()
             .total()
             .saturating_sub(state.ledger.budget().connections);
-        state.ledger.waiting() + usize::try_from(above).unwrap_or(usize::MAX)
+        state.ledger.waiting_for_connections() + usize::try_from(above).unwrap_or(usize::MAX)
+    }
+
+    /// How many claims wait, for a connection or for a place in their pool.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.state.lock().ledger.waiting()
     }
 
     /// True where somebody waits for the connection of `slot` as it is, with a backend of `pool`. See [`Ledger::heir`].
@@ -277,6 +302,8 @@ pub struct Slot {
     ticket: Ticket,
     granted: bool,
     wanted: u32,
+    /// When it may take what is reserved.
+    promoted: Option<Instant>,
 }
 
 impl Slot {
@@ -288,6 +315,19 @@ impl Slot {
         if self.granted {
             return Ok(());
         }
+        if let Some(at) = self.promoted {
+            if let Ok(granted) = timeout_at(at, self.poll_granted()).await {
+                return granted;
+            }
+            self.promoted = None;
+            let mut state = self.slots.state.lock();
+            let changes = state.ledger.promote(self.ticket);
+            state.wake(changes);
+        }
+        self.poll_granted().await
+    }
+
+    async fn poll_granted(&mut self) -> Result<(), SlotRefused> {
         let (slots, ticket, wanted) = (&self.slots, self.ticket, self.wanted);
         let granted = poll_fn(|cx| {
             let mut state = slots.state.lock();
@@ -353,6 +393,7 @@ mod tests {
         let budget = Budget {
             connections: 1,
             reserved: 0,
+            ..Budget::DEFAULT
         };
         Slots::new(budget, Arc::default())
     }
@@ -437,6 +478,7 @@ mod tests {
         let budget = Budget {
             connections: 2,
             reserved: 0,
+            ..Budget::DEFAULT
         };
         let slots = Slots::new(budget, Arc::default());
         let _held = slots.acquire(claim(1), soon()).await.unwrap();
@@ -445,6 +487,7 @@ mod tests {
             slots.set_budget(Budget {
                 connections: 1,
                 reserved: 0,
+                ..Budget::DEFAULT
             });
         });
         assert_eq!(refused, Err(SlotRefused::TooMany { wanted: 2, limit: 1 }));

@@ -65,6 +65,11 @@ impl From<PoolerError> for Status {
                 let (code, reason) = (Code::FailedPrecondition, ErrorReason::TransactionState);
                 status(code, reason, message, metadata, ErrorDetails::new())
             }
+            PoolerError::TooManySessions { limit } => {
+                let metadata = [("max_user_sessions", limit.to_string())];
+                let (code, reason) = (Code::ResourceExhausted, ErrorReason::SessionLimit);
+                status(code, reason, message, metadata, ErrorDetails::new())
+            }
             PoolerError::Slot(refused) => slot(&refused, message),
             PoolerError::Egress(_) => plain(Code::PermissionDenied, ErrorReason::EgressDenied, message),
             PoolerError::Target(error) => target(&error, message),

@@ -6,6 +6,8 @@
 
 use domain::endpoint::Destination;
 use domain::id::{InstanceId, UserId};
+use domain::limits::{Limit, Limits};
+use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -26,6 +28,8 @@ pub struct Instance {
     pub destination: Destination,
     /// Its connection budget.
     pub budget: Budget,
+    /// How its backends are pooled, and how long anything may take.
+    pub limits: Limits,
     /// What it said of itself; `None` before the first connection.
     pub facts: Option<Facts>,
     /// When it was first registered.
@@ -63,6 +67,8 @@ pub struct InstanceChange {
     pub max_connections: Option<u16>,
     /// Of these, the reserve.
     pub reserved_connections: Option<u16>,
+    /// Limits to choose, or to set back to their defaults.
+    pub limits: Vec<(Limit, Option<u64>)>,
     /// The etag as read before; `None` to change whatever is there.
     pub etag: Option<Etag>,
 }
@@ -137,7 +143,7 @@ store_variant!(RecogniseError);
 macro_rules! columns {
     () => {
         "i.id, i.endpoints, i.tls_mode, i.root_certificates, i.max_connections, i.reserved_connections, \
-         i.system_identifier, i.postmaster_start_time, i.server_version, i.version, i.create_time, \
+         i.limits, i.system_identifier, i.postmaster_start_time, i.server_version, i.version, i.create_time, \
          i.update_time"
     };
 }
@@ -209,7 +215,7 @@ impl Instances<'_> {
         }))
     }
 
-    /// Changes an instance's budget.
+    /// Changes an instance's budget and limits.
     ///
     /// # Errors
     /// [`UpdateInstanceError`] by cause.
@@ -231,15 +237,24 @@ impl Instances<'_> {
         ) {
             return Err(UpdateInstanceError::EtagMismatch);
         }
+        let names: Vec<&str> = change.limits.iter().map(|(limit, _)| limit.name()).collect();
+        let chosen = change.limits.iter().filter_map(|(limit, value)| {
+            let value = (*value)?;
+            Some((limit.name().to_owned(), Value::from(value)))
+        });
+        let chosen = chosen.collect();
         let row: InstanceRow = sqlx::query_as(concat!(
             "UPDATE pgmoor.instances AS i SET max_connections = coalesce($2, i.max_connections), \
              reserved_connections = coalesce($3, i.reserved_connections), \
+             limits = (i.limits - $4::text[]) || $5::jsonb, \
              version = i.version + 1, update_time = clock_timestamp() WHERE i.id = $1 RETURNING ",
             columns!()
         ))
         .bind(id.as_uuid())
         .bind(change.max_connections.map(i32::from))
         .bind(change.reserved_connections.map(i32::from))
+        .bind(names)
+        .bind(Value::Object(chosen))
         .fetch_one(&mut *tx)
         .await?;
         tx.commit().await?;
@@ -374,6 +389,7 @@ struct InstanceRow {
     destination: DestinationRow,
     max_connections: i32,
     reserved_connections: i32,
+    limits: Value,
     system_identifier: Option<String>,
     postmaster_start_time: Option<OffsetDateTime>,
     server_version: Option<String>,
@@ -413,10 +429,23 @@ impl TryFrom<InstanceRow> for Instance {
                     .try_into()
                     .map_err(|_| wrong("reserved_connections"))?,
             },
+            limits: limits(&row.limits),
             facts,
             create_time: row.create_time,
             update_time: row.update_time,
             etag: Etag::of(row.version),
         })
     }
+}
+
+/// What a binary of another version chose, and this one does not know or allow, is as good as not there.
+fn limits(stored: &Value) -> Limits {
+    let mut limits = Limits::default();
+    for limit in Limit::ALL {
+        let chosen = stored.get(limit.name()).and_then(Value::as_u64);
+        if chosen.is_some() && limits.choose(limit, chosen).is_err() {
+            tracing::warn!(%limit, "a limit is out of range and has its default");
+        }
+    }
+    limits
 }

@@ -3,6 +3,7 @@
 use rpc::server::v1 as proto;
 use store::instances::Instance;
 
+use super::limits;
 use crate::duration::timestamp;
 use crate::server::{endpoints_message, tls_message};
 
@@ -23,5 +24,6 @@ pub(super) fn instance(instance: &Instance) -> proto::Instance {
             .unwrap_or_default(),
         create_time: Some(timestamp(instance.create_time)),
         etag: instance.etag.to_string(),
+        limits: Some(limits::message(&instance.limits)),
     }
 }

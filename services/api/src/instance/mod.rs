@@ -3,6 +3,7 @@
 //! Invariant: an instance is seen by those who have a server on it, and by administrators.
 
 mod convert;
+mod limits;
 mod read;
 mod update_instance;
 

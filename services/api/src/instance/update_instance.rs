@@ -1,15 +1,19 @@
 //! UpdateInstance.
 
+use domain::limits::{Limit, Limits};
 use rpc::server::v1::{UpdateInstanceRequest, UpdateInstanceResponse};
 use store::Etag;
 use store::instances::{InstanceChange, UpdateInstanceError};
 
-use super::convert;
+use super::{convert, limits};
 use crate::context::{Call, Context};
 use crate::error::{Error, ResourceKind, Violations};
 use crate::{mask, resource};
 
-/// Changes an instance's connection budget.
+/// The path of all limits together: those that are not given go back to their defaults.
+const ALL_LIMITS: &str = "limits";
+
+/// Changes an instance's connection budget and limits.
 pub(super) async fn update_instance(
     api: &Context,
     call: Call<UpdateInstanceRequest>,
@@ -19,10 +23,16 @@ pub(super) async fn update_instance(
     };
     let id = resource::instance("instance.name", &message.name)?;
     let mut violations = Violations::default();
-    let set = [
+    let given = message.limits.unwrap_or_default();
+    let limit_paths = Limit::ALL.map(|limit| format!("limits.{limit}"));
+    let mut set = vec![
         ("max_connections", message.max_connections != 0),
         ("reserved_connections", message.reserved_connections != 0),
+        (ALL_LIMITS, false),
     ];
+    for (limit, path) in Limit::ALL.into_iter().zip(&limit_paths) {
+        set.push((path, limits::read(&given, limit).is_some()));
+    }
     let paths = mask::paths(call.message.update_mask, &set, &mut violations);
     let mut number = |path: &str, value: i32| {
         let wanted = paths.contains(&path);
@@ -33,10 +43,25 @@ pub(super) async fn update_instance(
     };
     let max_connections = number("max_connections", message.max_connections);
     let reserved_connections = number("reserved_connections", message.reserved_connections);
+    let mut chosen = Vec::new();
+    for (limit, path) in Limit::ALL.into_iter().zip(&limit_paths) {
+        if !paths.contains(&ALL_LIMITS) && !paths.contains(&path.as_str()) {
+            continue;
+        }
+        let value = limits::read(&given, limit).transpose();
+        let checked = value.and_then(|value| {
+            let chosen = Limits::default().choose(limit, value);
+            chosen.map(|()| value).map_err(|error| error.to_string())
+        });
+        if let Some(value) = violations.check(&format!("instance.{path}"), checked) {
+            chosen.push((limit, value));
+        }
+    }
     violations.done()?;
     let change = InstanceChange {
         max_connections,
         reserved_connections,
+        limits: chosen,
         etag: (!message.etag.is_empty()).then(|| Etag::new(message.etag)),
     };
     let changed = api

@@ -7,7 +7,7 @@ use prost_types::FieldMask;
 use rpc::errors::v1::ErrorReason;
 use rpc::server::v1::{
     CreateServerRequest, DeleteServerRequest, Endpoint, ExportServersRequest, GetInstanceRequest,
-    GetServerRequest, ImportOutcome, ImportServersRequest, ImportServersResponse, Instance,
+    GetServerRequest, ImportOutcome, ImportServersRequest, ImportServersResponse, Instance, InstanceLimits,
     ListInstancesRequest, ListServersRequest, Server, SetServerPasswordRequest, SslMode, TestServerRequest,
     UpdateInstanceRequest, UpdateServerRequest,
 };
@@ -329,6 +329,74 @@ async fn two_registrations_share_one_instance_and_its_budget() {
         let odd = there.instances().update_instance(change(odd, "")).await;
         assert_fails(odd, Code::InvalidArgument, ErrorReason::InvalidField);
     }
+}
+
+#[tokio::test]
+async fn limits_are_changed_by_their_paths_and_shown_whole() {
+    let world = World::start().await;
+    let admin = world.a.login(ADMIN).await;
+    let name = create(&admin, server("db", "db.example.com"), "")
+        .await
+        .unwrap()
+        .instance;
+    let update = async |limits: InstanceLimits, paths: Option<&[&str]>| {
+        let request = UpdateInstanceRequest {
+            instance: Some(Instance {
+                name: name.clone(),
+                limits: Some(limits),
+                ..Default::default()
+            }),
+            update_mask: paths.map(|paths| prost_types::FieldMask {
+                paths: paths.iter().map(ToString::to_string).collect(),
+            }),
+        };
+        let answer = admin.instances().update_instance(request).await?;
+        Ok::<_, Status>(answer.into_inner().instance.unwrap().limits.unwrap())
+    };
+    let second = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let wish = InstanceLimits {
+        pool_size: Some(3),
+        query_timeout: second(90),
+        ..Default::default()
+    };
+    let all: InstanceLimits = update(wish, None).await.unwrap();
+    assert_eq!((all.pool_size, all.query_timeout), (Some(3), second(90)));
+    assert_eq!(
+        (all.max_waiting, all.server_idle_timeout),
+        (Some(5000), second(600))
+    );
+    let one = update(InstanceLimits::default(), Some(&["limits.pool_size"]))
+        .await
+        .unwrap();
+    assert_eq!((one.pool_size, one.query_timeout), (Some(0), second(90)));
+    let none = update(InstanceLimits::default(), Some(&["limits"]))
+        .await
+        .unwrap();
+    assert_eq!(none.query_timeout, second(0));
+    let wrong = InstanceLimits {
+        max_waiting: Some(0),
+        server_connect_timeout: second(-1),
+        ..Default::default()
+    };
+    let refused: Result<InstanceLimits, Status> = update(wrong, None).await;
+    let violations = refused
+        .as_ref()
+        .unwrap_err()
+        .get_details_bad_request()
+        .unwrap()
+        .field_violations;
+    let fields: Vec<&str> = violations
+        .iter()
+        .map(|violation| violation.field.as_str())
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "instance.limits.max_waiting",
+            "instance.limits.server_connect_timeout"
+        ]
+    );
+    assert_fails(refused, Code::InvalidArgument, ErrorReason::InvalidField);
 }
 
 #[tokio::test]

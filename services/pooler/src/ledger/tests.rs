@@ -24,13 +24,12 @@ fn pinned(number: u8) -> Claim {
 }
 
 fn ledger(connections: u32, reserved: u32) -> Ledger {
-    Ledger::new(
-        Budget {
-            connections,
-            reserved,
-        },
-        100,
-    )
+    Ledger::new(Budget {
+        connections,
+        reserved,
+        most_waiting: 100,
+        ..Budget::DEFAULT
+    })
 }
 
 fn granted(ledger: &mut Ledger, wish: Claim) -> Ticket {
@@ -49,7 +48,7 @@ fn waiting(ledger: &mut Ledger, wish: Claim) -> Ticket {
 
 #[test]
 fn reserve_is_left_to_workers_and_monitoring() {
-    let mut ledger = Ledger::new(Budget::DEFAULT, 100);
+    let mut ledger = Ledger::new(Budget::DEFAULT);
     for _ in 0..15 {
         granted(&mut ledger, pinned(1));
     }
@@ -108,13 +107,12 @@ fn claim_that_can_never_be_met_is_refused() {
 
 #[test]
 fn waiting_room_is_bounded() {
-    let mut ledger = Ledger::new(
-        Budget {
-            connections: 1,
-            reserved: 0,
-        },
-        1,
-    );
+    let mut ledger = Ledger::new(Budget {
+        connections: 1,
+        reserved: 0,
+        most_waiting: 1,
+        ..Budget::DEFAULT
+    });
     let held = granted(&mut ledger, pinned(1));
     waiting(&mut ledger, pinned(1));
     assert_eq!(
@@ -146,6 +144,7 @@ fn budget_changes_take_effect_at_once_and_take_nothing_away() {
     let shrunk = ledger.set_budget(Budget {
         connections: 1,
         reserved: 0,
+        ..Budget::DEFAULT
     });
     assert_eq!(
         shrunk,
@@ -159,6 +158,7 @@ fn budget_changes_take_effect_at_once_and_take_nothing_away() {
     let grown = ledger.set_budget(Budget {
         connections: 2,
         reserved: 0,
+        ..Budget::DEFAULT
     });
     assert_eq!(grown.granted, [third]);
 }
@@ -225,8 +225,58 @@ fn pinned_connection_changes_its_class() {
     assert_eq!(ledger.usage(), Usage::default());
 }
 
+#[test]
+fn reserve_is_there_for_those_who_waited_long() {
+    let mut ledger = ledger(3, 2);
+    granted(&mut ledger, pinned(1));
+    let (first, second) = (waiting(&mut ledger, pinned(1)), waiting(&mut ledger, pinned(1)));
+    let third = waiting(&mut ledger, pinned(1));
+    assert_eq!(ledger.promote(second).granted, [second]);
+    assert_eq!(ledger.promote(third).granted, [third]);
+    assert_eq!(ledger.promote(first), Changes::default());
+    assert_eq!(ledger.usage().total(), 3);
+    // Aged claims keep their order, and come before those that have just come.
+    let late = waiting(&mut ledger, pinned(1));
+    assert_eq!(ledger.release(second).granted, [first]);
+    assert!(ledger.position(late).is_some());
+}
+
+#[test]
+fn full_pool_waits_and_lets_others_pass() {
+    let mut ledger = Ledger::new(Budget {
+        pool_size: 1,
+        ..Budget::DEFAULT
+    });
+    let of_pool = |pool| Claim {
+        pool: Some(PoolNumber(pool)),
+        ..claim(1, Class::Interactive, 1)
+    };
+    let held = granted(&mut ledger, of_pool(1));
+    let second = waiting(&mut ledger, of_pool(1));
+    granted(&mut ledger, of_pool(2));
+    assert_eq!((ledger.waiting(), ledger.waiting_for_connections()), (1, 0));
+    assert_eq!(ledger.heir(held, PoolNumber(1)), Some(second));
+    assert_eq!(ledger.release(held).granted, [second]);
+}
+
+#[test]
+fn pinned_sessions_keep_to_their_share() {
+    let mut ledger = Ledger::new(Budget {
+        most_pinned: 2,
+        ..Budget::DEFAULT
+    });
+    let first = granted(&mut ledger, pinned(1));
+    let shared = granted(&mut ledger, claim(1, Class::Interactive, 1));
+    ledger.reclassify(shared, Class::Pinned);
+    let second = waiting(&mut ledger, pinned(1));
+    granted(&mut ledger, claim(1, Class::Interactive, 1));
+    assert_eq!(ledger.release(first).granted, [second]);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
+    Promote(prop::sample::Index),
+    Sizes { pinned: u32, pool: u32 },
     HandOver(prop::sample::Index),
     Reclassify(prop::sample::Index, bool),
     Claim { user: u8, class: Class, count: u32 },
@@ -250,6 +300,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => any::<prop::sample::Index>().prop_map(Step::Release),
         1 => any::<prop::sample::Index>().prop_map(Step::Withdraw),
         3 => any::<prop::sample::Index>().prop_map(Step::HandOver),
+        2 => any::<prop::sample::Index>().prop_map(Step::Promote),
+        1 => (0..4_u32, 0..4_u32).prop_map(|(pinned, pool)| Step::Sizes { pinned, pool }),
         1 => (any::<prop::sample::Index>(), any::<bool>())
             .prop_map(|(index, pinned)| Step::Reclassify(index, pinned)),
         1 => (0..8_u32, 0..4_u32).prop_map(|(connections, reserved)| Step::Budget { connections, reserved }),
@@ -261,6 +313,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     held: Vec<(Ticket, Claim)>,
     waiting: Vec<(Ticket, Claim)>,
+    aged: Vec<Ticket>,
 }
 
 impl Model {
@@ -272,21 +325,41 @@ impl Model {
             .sum()
     }
 
-    /// Every grant fits, and passes nobody of the same user and kind.
-    fn grant(&mut self, ticket: Ticket, budget: Budget) -> Result<(), TestCaseError> {
+    fn may_take_reserve(&self, ticket: Ticket, claim: &Claim) -> bool {
+        claim.class.may_take_reserve() || self.aged.contains(&ticket)
+    }
+
+    /// Takes out a claim that is granted. It passes nobody of the same user and kind.
+    fn served(&mut self, ticket: Ticket, budget: Budget) -> Result<Claim, TestCaseError> {
         let index = self.waiting.iter().position(|(waiting, _)| *waiting == ticket);
         let index = index.ok_or_else(|| TestCaseError::fail("granted what does not wait"))?;
         let (_, claim) = self.waiting.remove(index);
-        let passed = self.waiting[..index].iter().any(|(_, other)| {
-            other.user == claim.user && other.class.may_take_reserve() == claim.class.may_take_reserve()
+        let reserve = self.may_take_reserve(ticket, &claim);
+        // Where pools or pins are full, those who want more of them, or of them at all, are passed.
+        let any = budget.most_pinned == 0 && budget.pool_size == 0;
+        let passed = self.waiting[..index].iter().any(|(earlier, other)| {
+            other.user == claim.user
+                && self.may_take_reserve(*earlier, other) == reserve
+                && (any || other.count <= claim.count && other.class == claim.class)
         });
         prop_assert!(!passed, "{ticket:?} passed another claim of its user");
-        let reserve = claim.class.may_take_reserve();
+        Ok(claim)
+    }
+
+    /// Every grant fits.
+    fn grant(&mut self, ticket: Ticket, budget: Budget) -> Result<(), TestCaseError> {
+        let claim = self.served(ticket, budget)?;
+        let (reserve, class) = (self.may_take_reserve(ticket, &claim), claim.class);
         self.held.push((ticket, claim));
         prop_assert!(self.sum(|_| true) <= budget.connections);
         if !reserve {
-            prop_assert!(self.sum(|class| !class.may_take_reserve()) <= budget.limit(Class::Pinned));
+            prop_assert!(self.sum(|class| !class.may_take_reserve()) <= budget.limit(Class::Interactive));
         }
+        if class == Class::Pinned && budget.most_pinned > 0 {
+            prop_assert!(self.sum(|class| class == Class::Pinned) <= budget.most_pinned);
+        }
+        // All claims here are for one pool.
+        prop_assert!(budget.pool_size == 0 || self.sum(|_| true) <= budget.pool_size);
         Ok(())
     }
 
@@ -304,7 +377,7 @@ impl Model {
 proptest! {
     #[test]
     fn ledger_keeps_its_promises(steps in prop::collection::vec(step(), 0..120)) {
-        let mut ledger = Ledger::new(Budget { connections: 5, reserved: 1 }, 20);
+        let mut ledger = Ledger::new(Budget { connections: 5, reserved: 1, most_waiting: 20, ..Budget::DEFAULT });
         let mut model = Model::default();
         for step in steps {
             let budget = ledger.budget();
@@ -333,7 +406,7 @@ proptest! {
                     model.apply(&ledger.release(ticket), budget)?;
                 }
                 Step::Budget { connections, reserved } => {
-                    let budget = Budget { connections, reserved };
+                    let budget = Budget { connections, reserved, ..budget };
                     model.apply(&ledger.set_budget(budget), budget)?;
                 }
                 Step::HandOver(index) if !model.held.is_empty() => {
@@ -344,9 +417,19 @@ proptest! {
                         model.held.remove(from);
                         let to = model.waiting.iter().find(|(waiting, _)| *waiting == heir).unwrap().1.clone();
                         prop_assert_eq!((to.user, to.count, claim.count), (claim.user, 1, 1));
-                        model.grant(heir, budget)?;
+                        let claim = model.served(heir, budget)?;
+                        model.held.push((heir, claim));
                         model.apply(&changes, budget)?;
                     }
+                }
+                Step::Promote(index) if !model.waiting.is_empty() => {
+                    let (ticket, _) = model.waiting[index.index(model.waiting.len())];
+                    model.aged.push(ticket);
+                    model.apply(&ledger.promote(ticket), budget)?;
+                }
+                Step::Sizes { pinned, pool } => {
+                    let budget = Budget { most_pinned: pinned, pool_size: pool, ..budget };
+                    model.apply(&ledger.set_budget(budget), budget)?;
                 }
                 Step::Reclassify(index, pinned) if !model.held.is_empty() => {
                     let index = index.index(model.held.len());
@@ -357,7 +440,11 @@ proptest! {
                         model.apply(&ledger.reclassify(ticket, class), budget)?;
                     }
                 }
-                Step::Release(_) | Step::Withdraw(_) | Step::HandOver(_) | Step::Reclassify(..) => {}
+                Step::Release(_)
+                | Step::Withdraw(_)
+                | Step::HandOver(_)
+                | Step::Reclassify(..)
+                | Step::Promote(_) => {}
             }
             prop_assert_eq!(ledger.usage().total(), model.sum(|_| true));
             prop_assert_eq!(ledger.waiting(), model.waiting.len());

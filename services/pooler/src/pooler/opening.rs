@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use domain::access::Caller;
 use domain::id::{InstanceId, ServerId};
+use domain::limits::Limit;
 use domain::name::Identifier;
+use domain::random::bytes;
 use pgconn::ConnectConfig;
 use store::instances::{Facts, RecogniseError, Recognised};
 use store::servers::{Credential, Server};
@@ -39,13 +41,15 @@ pub(super) struct Wish<'a> {
     /// What to call it among the caller's connections.
     pub(super) holder: String,
     pub(super) queue_timeout: Duration,
+    /// Try even if the server is known to be down: to find out is what it is for.
+    pub(super) insist: bool,
 }
 
 /// A backend and what it said.
 pub(super) struct Opened {
     pub(super) backend: Backend,
     pub(super) facts: InstanceFacts,
-    pub(super) instance: InstanceId,
+    pub(super) instance: Arc<Instance>,
 }
 
 /// What a connection led to.
@@ -111,6 +115,11 @@ impl Pooler {
         let mut id = wish.server.instance_id;
         for _ in 0..MOST_MERGES {
             let instance = self.0.instances.own(id).await?;
+            let limits = instance.limits();
+            let deadline = deadline.min(Instant::now() + limits.time(Limit::QueryWaitTimeout));
+            if !wish.insist {
+                instance.reach.lock().hope(Instant::now())?;
+            }
             let claim = Claim {
                 user: wish.caller.user,
                 class: wish.class,
@@ -124,12 +133,19 @@ impl Pooler {
             if !instance.is_ours() {
                 self.0.instances.own(id).await?;
             }
-            match self.dial(config.clone(), slot, instance, wish.server.id).await? {
+            if !wish.insist {
+                instance.attempt()?;
+            }
+            let server = wish.server.id;
+            match self
+                .dial(config.clone(), slot, Arc::clone(&instance), server)
+                .await?
+            {
                 Dialed::Here(backend, facts) => {
                     return Ok(Opened {
                         backend: *backend,
                         facts,
-                        instance: id,
+                        instance,
                     });
                 }
                 Dialed::Elsewhere(other) => id = other,
@@ -144,15 +160,18 @@ impl Pooler {
     /// Connects in a task of its own: a caller who goes away must not leave a backend behind that no slot counts.
     pub(super) async fn dial(
         &self,
-        config: ConnectConfig,
+        mut config: ConnectConfig,
         slot: Slot,
         instance: Arc<Instance>,
         server: ServerId,
     ) -> Result<Dialed, PoolerError> {
         let (reply, answer) = oneshot::channel();
         let pooler = self.clone();
+        config.connect_timeout = instance.limits().time(Limit::ServerConnectTimeout);
         self.0.tasks.spawn(async move {
-            let dialed = match Box::pin(dial(config, slot, &pooler.0.tasks)).await {
+            let dialed = Box::pin(dial(config, slot, &pooler.0.tasks)).await;
+            pooler.note_reach(&instance, &dialed);
+            let dialed = match dialed {
                 Ok((backend, facts)) => match pooler.recognise(&instance, server, &facts).await {
                     Some(other) => {
                         backend.close().await;
@@ -170,6 +189,21 @@ impl Pooler {
             .await
             .map_err(|error| internal(&error))?
             .map_err(PoolerError::from)
+    }
+
+    /// Notes whether the server could be reached.
+    fn note_reach<T>(&self, instance: &Instance, dialed: &Result<T, TargetError>) {
+        let mut reach = instance.reach.lock();
+        match dialed {
+            Ok(_) => reach.succeeded(),
+            Err(error) => {
+                if error.is_of_the_server() {
+                    tracing::warn!(instance.id = %instance.id, %error, "a server cannot be reached");
+                }
+                let random = u64::from_le_bytes(bytes(&*self.0.random));
+                reach.failed(Instant::now(), error.clone(), random);
+            }
+        }
     }
 
     /// Notes what an instance said of itself. Returns the instance it turned out to be, if that is another.

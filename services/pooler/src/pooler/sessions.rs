@@ -6,6 +6,7 @@ use ::sessions::{EventStream, NotificationStream, Sessions, SlotStream, UserToke
 use async_trait::async_trait;
 use domain::access::{Caller, Permission};
 use domain::id::{ExecutionId, InstanceId, ServerId};
+use domain::limits::Limit;
 use domain::session::{ExecutionName, SessionId, SessionName};
 use domain::sql::{StatementKind, classify};
 use futures::StreamExt as _;
@@ -24,6 +25,7 @@ use tonic::Status;
 use super::Pooler;
 use super::opening::Wish;
 use crate::error::{Loss, LossCause, PoolerError, TargetError};
+use crate::instances::Instance;
 use crate::ledger::Class;
 use crate::request::{self, Opening, invalid};
 use crate::session::{
@@ -262,7 +264,8 @@ impl Pooler {
         name: SessionName,
     ) -> Result<query::v1::Session, PoolerError> {
         // So that the session is where its instance's budget is.
-        self.0.instances.own(server.instance_id).await?;
+        let instance = self.0.instances.own(server.instance_id).await?;
+        self.has_room_for(caller, &instance)?;
         let registration = self.registration(server.id).await?;
         let registration = registration.filter(|registration| registration.credential.is_some());
         let registration = registration.ok_or(PoolerError::CredentialMissing)?;
@@ -274,7 +277,7 @@ impl Pooler {
                 .get(registration, database, opening.parameters.clone()),
             queue_timeout: opening.queue_timeout,
         };
-        let session = self.new_session(caller, &opening, name, keeping);
+        let session = self.new_session(caller, &opening, name, keeping, instance);
         let described = session.describe();
         self.0.registry.add(Arc::clone(&session));
         if self.0.closing.is_cancelled() {
@@ -291,6 +294,7 @@ impl Pooler {
         opening: Opening,
         name: SessionName,
     ) -> Result<query::v1::Session, PoolerError> {
+        self.has_room_for(caller, &*self.0.instances.own(server.instance_id).await?)?;
         let opened = Box::pin(self.open(Wish {
             caller,
             server,
@@ -299,6 +303,7 @@ impl Pooler {
             class: Class::Pinned,
             holder: name.to_string(),
             queue_timeout: opening.queue_timeout,
+            insist: false,
         }))
         .await?;
         if opened.facts.is_pooler {
@@ -311,7 +316,7 @@ impl Pooler {
             username: server.username.clone(),
             backend_pid: opened.backend.connection.process_id().unwrap_or_default(),
         };
-        let session = self.new_session(caller, &opening, name, keeping);
+        let session = self.new_session(caller, &opening, name, keeping, opened.instance);
         let described = session.describe();
         self.0.registry.add(Arc::clone(&session));
         self.0
@@ -324,17 +329,35 @@ impl Pooler {
         described
     }
 
+    /// Refuses a user who has as many sessions as the instance allows.
+    fn has_room_for(&self, caller: &Caller, instance: &Instance) -> Result<(), PoolerError> {
+        let limit = instance.limits().count(Limit::MaxUserSessions);
+        if limit == 0 {
+            return Ok(());
+        }
+        let sessions = self.0.registry.list(caller.user, None);
+        let here =
+            |session: &&Arc<Session>| self.0.instances.current(session.facts.instance.id) == instance.id;
+        if sessions.iter().filter(here).count() < limit {
+            Ok(())
+        } else {
+            Err(PoolerError::TooManySessions { limit })
+        }
+    }
+
     fn new_session(
         &self,
         caller: &Caller,
         opening: &Opening,
         name: SessionName,
         keeping: Keeping,
+        instance: Arc<Instance>,
     ) -> Arc<Session> {
         let facts = Facts {
             name,
             owner: caller.user,
             keeping,
+            instance,
             create_time: self.0.clock.now(),
             idle_timeout: opening.idle_timeout,
             idle_in_transaction_timeout: opening.idle_in_transaction_timeout,
@@ -351,7 +374,7 @@ impl Pooler {
         self.takes_new()?;
         let server = self.server(&caller, &request.server).await?;
         let database = request::database(&request.database)?;
-        let plan = request::plan(request.script)?;
+        let mut plan = request::plan(request.script)?;
         let execution = self.execution_id();
         let opened = Box::pin(self.open(Wish {
             caller: &caller,
@@ -361,8 +384,11 @@ impl Pooler {
             class: Class::Interactive,
             holder: format!("servers/{}/scripts/{execution}", server.id),
             queue_timeout: request::queue_timeout(request.queue_timeout_ms)?,
+            insist: false,
         }))
         .await?;
+        let longest = opened.instance.limits().time_if_any(Limit::QueryTimeout);
+        plan.statement_timeout = plan.statement_timeout.into_iter().chain(longest).min();
         let control = Arc::new(Control::default());
         let (output, reader) = pipe(Arc::clone(&control.bell));
         let closing = self.0.closing.clone();

@@ -4,9 +4,14 @@
 //! and given back to that session if it holds state of it; else reset and handed to a session of the same user and
 //! pool, or closed to make room.
 
+mod contest;
+mod upkeep;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::limits::Limit;
+use domain::random::bytes;
 use domain::session::SessionName;
 use pgconn::ConnectConfig;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -19,13 +24,11 @@ use crate::hold::Hold;
 use crate::idle::{Own, Rested};
 use crate::instances::Instance;
 use crate::ledger::{Claim, Class};
-use crate::look::{LookError, look, reset};
+use crate::look::answers;
 use crate::pools::{Pool, Registration};
 use crate::session::{Audience, Keeping, Needs, Seat, Session, run_shared};
 use crate::slots::{Slot, SlotRefused};
 
-/// How long an idle backend is kept. PgBouncer's `server_idle_timeout`.
-const SERVER_IDLE: Duration = Duration::from_secs(600);
 /// How long a contest may take before the session that waits for its outcome gives up.
 const CONTEST: Duration = Duration::from_secs(30);
 /// How often an instance may turn out to be another one while we connect.
@@ -103,15 +106,18 @@ impl Pooler {
         let Keeping::Auto { pool, queue_timeout } = &session.facts.keeping else {
             return Err(NoBackend::Cancelled);
         };
-        let deadline = Instant::now() + *queue_timeout;
+        let began = Instant::now();
         if let Some(seat) = self.own(session).await? {
             return Ok(seat);
         }
         let mut instance = self.0.instances.at_hand(pool.key.instance).await?;
         for _ in 0..MOST_MERGES {
-            if let Some(backend) = self.clean(&instance, pool, session) {
+            if let Some(backend) = self.clean(&instance, pool, session).await {
                 return Ok(Seat { backend, instance });
             }
+            instance.reach.lock().hope(Instant::now())?;
+            let longest = instance.limits().time(Limit::QueryWaitTimeout);
+            let deadline = began + longest.min(*queue_timeout);
             let slot = match wait(&instance, pool, session, audience.as_ref(), deadline).await? {
                 Ok(backend) => return Ok(Seat { backend, instance }),
                 Err(slot) => slot,
@@ -129,10 +135,8 @@ impl Pooler {
                     backend.close().await;
                     return Err(TargetError::IsPooler.into());
                 }
-                Dialed::Here(mut backend, _) => {
-                    backend.hold = Hold::clean();
-                    backend.pool = Some(Arc::clone(pool));
-                    let backend = *backend;
+                Dialed::Here(backend, _) => {
+                    let backend = self.shared(*backend, pool, &instance);
                     return Ok(Seat { backend, instance });
                 }
                 Dialed::Elsewhere(other) => instance = self.0.instances.own(other).await?,
@@ -176,11 +180,9 @@ impl Pooler {
                 }
                 Own::Backend(rested) => {
                     session.set_rests_at(None);
-                    let mut backend = rested.backend;
-                    if backend.is_alive() {
+                    if let Some(backend) = self.awake(&instance, rested).await {
                         return Ok(Some(Seat { backend, instance }));
                     }
-                    self.close_later(backend);
                     return Err(PoolerError::SessionRecovered {
                         current: session.recover_and_tell(),
                     }
@@ -191,15 +193,38 @@ impl Pooler {
     }
 
     /// A backend of the pool that was reset.
-    fn clean(&self, instance: &Instance, pool: &Pool, session: &Session) -> Option<Backend> {
+    async fn clean(&self, instance: &Instance, pool: &Pool, session: &Session) -> Option<Backend> {
         loop {
             let rested = instance.idle.lock().clean(pool.number, session.facts.owner)?;
-            let mut backend = rested.backend;
-            if backend.is_alive() {
+            if let Some(backend) = self.awake(instance, rested).await {
                 return Some(backend);
             }
-            self.close_later(backend);
         }
+    }
+
+    /// A backend that rested, unless it died.
+    async fn awake(&self, instance: &Instance, rested: Resting) -> Option<Backend> {
+        let delay = instance.limits().time(Limit::ServerCheckDelay);
+        let mut backend = rested.backend;
+        let long = rested.since.elapsed() >= delay;
+        if backend.is_alive() && (!long || answers(&mut backend.connection).await) {
+            return Some(backend);
+        }
+        self.close_later(backend);
+        None
+    }
+
+    /// Makes a new backend one of a pool.
+    fn shared(&self, mut backend: Backend, pool: &Arc<Pool>, instance: &Instance) -> Backend {
+        let limits = instance.limits();
+        let jitter = limits.time(Limit::ServerLifetimeJitter);
+        let random = u64::from_le_bytes(bytes(&*self.0.random));
+        let jitter = jitter.mul_f64((random % 1000) as f64 / 1000.0);
+        let lifetime = limits.time_if_any(Limit::ServerLifetime);
+        backend.retires = lifetime.map(|lifetime| Instant::now() + lifetime.saturating_sub(jitter));
+        backend.hold = Hold::clean();
+        backend.pool = Some(Arc::clone(pool));
+        backend
     }
 
     /// How to connect, by the registration as it is now; as it was last known while the config database is away.
@@ -227,213 +252,6 @@ impl Pooler {
             .prepare(&server, credential.as_ref(), Some(&pool.key.database), parameters)
             .await
     }
-
-    /// Lets a backend rest with its session.
-    pub(crate) fn check_in(&self, session: &Session, seat: Seat) {
-        let Seat { backend, instance } = seat;
-        let Some(pool) = session.pool() else { return };
-        session.set_rests_at(Some(Arc::clone(&instance)));
-        instance.idle.lock().rest(Rested {
-            backend,
-            pool: pool.number,
-            user: session.facts.owner,
-            session: Some(session.facts.name),
-            since: Instant::now(),
-        });
-        // At once: the session's next execution, which may come any moment, must not be before those who wait.
-        self.relieve(&instance);
-    }
-
-    /// Takes what a session that has ended leaves behind.
-    pub(crate) async fn part(&self, session: &Session, held: Option<Seat>) {
-        let left = match held {
-            Some(seat) => Some(seat),
-            // A fault here means that the backend is gone.
-            None => self.own(session).await.unwrap_or_default(),
-        };
-        let Some(Seat {
-            mut backend,
-            instance,
-        }) = left
-        else {
-            return;
-        };
-        let idle = backend.connection.is_quiet() && backend.hold.pins().is_empty();
-        if idle && backend.hold.can_be_reset() && reset(&mut backend.connection).await.is_ok() {
-            self.rest_clean(&instance, backend, session);
-        } else {
-            backend.close().await;
-        }
-    }
-
-    fn rest_clean(&self, instance: &Arc<Instance>, mut backend: Backend, session: &Session) {
-        let Some(pool) = session.pool() else { return };
-        backend.hold = Hold::clean();
-        backend.slot().reclassify(Class::Interactive);
-        instance.idle.lock().rest(Rested {
-            backend,
-            pool: pool.number,
-            user: session.facts.owner,
-            session: None,
-            since: Instant::now(),
-        });
-        self.relieve(instance);
-    }
-
-    /// Closes a backend without making anybody wait.
-    pub(crate) fn close_later(&self, backend: Backend) {
-        self.0.tasks.spawn(backend.close());
-    }
-
-    /// Contests idle backends for as many connections as are wanted.
-    pub(crate) fn relieve(&self, instance: &Arc<Instance>) {
-        loop {
-            let wanted = instance.slots.wanted();
-            let taken = {
-                let mut idle = instance.idle.lock();
-                if idle.contests() >= wanted {
-                    return;
-                }
-                idle.contest(|rested| instance.slots.has_heir(rested.backend.slot(), rested.pool))
-            };
-            let Some(rested) = taken else { return };
-            self.0
-                .tasks
-                .spawn(self.clone().contest(Arc::clone(instance), rested));
-        }
-    }
-
-    /// Takes a backend from the session it rests with, unless it holds state of that session.
-    async fn contest(self, instance: Arc<Instance>, rested: Resting) {
-        let session = rested.session;
-        let freed = self.free(&instance, rested).await;
-        // Whatever came of it, the session need not wait for it any more.
-        instance.idle.lock().settle(session);
-        instance.settled.notify_waiters();
-        if let Some(rested) = freed {
-            self.pass_on(&instance, rested).await;
-        }
-        instance.idle.lock().contest_over();
-        self.relieve(&instance);
-    }
-
-    /// Looks at a backend. It is returned if its session leaves nothing there; else it is back with its session, or gone.
-    async fn free(&self, instance: &Arc<Instance>, mut rested: Resting) -> Option<Resting> {
-        let Some(name) = rested.session.filter(|_| rested.backend.hold.is_used()) else {
-            return Some(rested);
-        };
-        let backend = &mut rested.backend;
-        match look(&mut backend.connection, &backend.baseline, drop).await {
-            Ok(found) => backend.hold.found(found),
-            Err(LookError::Refused) => backend.hold.hidden(),
-            Err(LookError::Lost) => {
-                if let Some(session) = self.0.registry.get(name) {
-                    session.recover();
-                }
-                self.close_later(rested.backend);
-                return None;
-            }
-        }
-        if rested.backend.hold.pins().is_empty() {
-            return Some(rested);
-        }
-        let backend = rested.backend;
-        tracing::debug!(session.id = %name.session, pins = %backend.hold.pins(), "a backend goes back to its session");
-        backend.slot().reclassify(Class::Pinned);
-        let instance = Arc::clone(instance);
-        let seat = Seat { backend, instance };
-        match self.0.registry.get(name) {
-            Some(session) => match session.give_back(seat) {
-                Ok(needs) => self.serve(&session, needs),
-                Err(seat) => self.close_later(seat.backend),
-            },
-            None => self.close_later(seat.backend),
-        }
-        None
-    }
-
-    /// Hands a backend that nothing was left in to whoever waits for one like it, or makes room.
-    async fn pass_on(&self, instance: &Instance, rested: Resting) {
-        let Rested {
-            mut backend,
-            pool,
-            user,
-            session,
-            ..
-        } = rested;
-        let wanted = instance.slots.has_heir(backend.slot(), pool);
-        let can_be_reset = backend.hold.can_be_reset() && backend.is_alive();
-        if wanted && can_be_reset && (session.is_none() || reset(&mut backend.connection).await.is_ok()) {
-            backend.hold = Hold::clean();
-            let mut deliveries = instance.deliveries.lock();
-            if let Some(heir) = instance.slots.hand_over(backend.slot(), pool) {
-                deliveries.insert(heir, backend);
-                return;
-            }
-            drop(deliveries);
-            if instance.slots.wanted() == 0 {
-                instance.idle.lock().rest(Rested {
-                    backend,
-                    pool,
-                    user,
-                    session: None,
-                    since: Instant::now(),
-                });
-                return;
-            }
-        }
-        backend.close().await;
-    }
-
-    /// Ends sessions and backends whose time is over. Called every second.
-    pub(super) fn sweep(&self) {
-        for session in self.0.registry.all() {
-            if session.pool().is_some() {
-                let needs = session.expire();
-                self.serve(&session, needs);
-            }
-        }
-        for instance in self.0.instances.all() {
-            let (mut dead, mut old) = (Vec::new(), Vec::new());
-            {
-                let mut idle = instance.idle.lock();
-                dead.extend(idle.take(|rested| !rested.backend.is_alive()));
-                while let Some(rested) = idle.contest_if(|rested| rested.since.elapsed() >= SERVER_IDLE) {
-                    old.push(rested);
-                }
-            }
-            for rested in dead {
-                if let Some(session) = rested.session.and_then(|name| self.0.registry.get(name)) {
-                    session.recover();
-                }
-                self.close_later(rested.backend);
-            }
-            for rested in old {
-                self.0
-                    .tasks
-                    .spawn(self.clone().contest(Arc::clone(&instance), rested));
-            }
-        }
-    }
-
-    /// Closes what rests. Called at the end, when nobody takes it any more.
-    pub(super) fn close_idle(&self) {
-        for instance in self.0.instances.all() {
-            for rested in instance.idle.lock().take(|_| true) {
-                self.close_later(rested.backend);
-            }
-        }
-    }
-
-    /// Contests idle backends of every instance where connections are wanted.
-    pub(super) async fn relieve_all(&self) {
-        loop {
-            self.0.instances.pressure.notified().await;
-            for instance in self.0.instances.all() {
-                self.relieve(&instance);
-            }
-        }
-    }
 }
 
 /// Waits for a connection: with a backend that somebody needs no more, or to open one.
@@ -445,13 +263,7 @@ async fn wait(
     deadline: Instant,
 ) -> Result<Result<Backend, Slot>, NoBackend> {
     let began = Instant::now();
-    let slot = instance.slots.claim(Claim {
-        user: session.facts.owner,
-        class: Class::Interactive,
-        count: 1,
-        holder: session.facts.name.to_string(),
-        pool: Some(pool.number),
-    })?;
+    let slot = instance.slots.claim(claim_for(session, pool))?;
     session.set_waits_for(Some((instance.slots.clone(), slot.ticket())));
     let mut waiting = Waiting {
         instance,
@@ -483,6 +295,16 @@ async fn wait(
                 return Err(SlotRefused::Exhausted { waited, view }.into());
             }
         }
+    }
+}
+
+fn claim_for(session: &Session, pool: &Pool) -> Claim {
+    Claim {
+        user: session.facts.owner,
+        class: Class::Interactive,
+        count: 1,
+        holder: session.facts.name.to_string(),
+        pool: Some(pool.number),
     }
 }
 

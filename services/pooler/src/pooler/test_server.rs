@@ -38,6 +38,7 @@ impl Pooler {
             class: Class::Interactive,
             holder: format!("servers/{}/test", server.id),
             queue_timeout: QUEUE,
+            insist: true,
         }))
         .await?;
         // In a task of its own: a caller who goes away must not take the goodbye along.
@@ -68,7 +69,7 @@ impl Pooler {
             // Every other mode refuses a connection that is not.
             encrypted: server.destination.tls().mode() != SslMode::Disable,
             server_max_connections: facts.max_connections,
-            instance: format!("instances/{}", opened.instance),
+            instance: format!("instances/{}", opened.instance.id),
         })
     }
 }

@@ -18,7 +18,7 @@ use crate::cancelling::request;
 use crate::support::{DEADLINE, Run, World, name, one_message, reason, split};
 
 /// Backends of ours in the world's database.
-async fn backends(world: &World) -> i64 {
+pub(crate) async fn backends(world: &World) -> i64 {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                AND application_name LIKE 'pgmoor/%'";
     world

@@ -6,6 +6,7 @@ mod auto;
 mod budget;
 mod cancelling;
 mod copying;
+mod limits;
 mod loss;
 mod opening;
 mod remote;

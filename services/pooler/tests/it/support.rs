@@ -9,6 +9,7 @@ use domain::clock::SystemClock;
 use domain::egress::EgressPolicy;
 use domain::endpoint::{Destination, Endpoint, SslMode, TlsPolicy};
 use domain::id::{CredentialId, ServerId, UserId};
+use domain::limits::Limit;
 use domain::random::SystemRandom;
 use domain::session::SessionName;
 use futures::StreamExt as _;
@@ -154,13 +155,24 @@ impl World {
         let change = InstanceChange {
             max_connections: Some(connections),
             reserved_connections: Some(reserved),
-            etag: None,
+            ..InstanceChange::default()
         };
-        self.store
-            .instances()
-            .update(self.server.instance_id, change)
-            .await
-            .unwrap();
+        self.change(change).await;
+    }
+
+    /// Sets limits of the instance, which hold for sessions opened from now on, and soon for all.
+    pub(crate) async fn set_limits(&self, limits: &[(Limit, u64)]) {
+        let limits = limits.iter().map(|(limit, value)| (*limit, Some(*value)));
+        let change = InstanceChange {
+            limits: limits.collect(),
+            ..InstanceChange::default()
+        };
+        self.change(change).await;
+    }
+
+    async fn change(&self, change: InstanceChange) {
+        let instances = self.store.instances();
+        instances.update(self.server.instance_id, change).await.unwrap();
     }
 
     pub(crate) fn open_request(&self) -> OpenSessionRequest {
@@ -379,9 +391,19 @@ pub(crate) async fn start_pooler(
     key: &OpeningKey,
     verifier: Arc<TokenVerifier>,
 ) -> Pooler {
+    start_pooler_for(store, &[cluster.port()], key, verifier).await
+}
+
+/// A pooler that may connect to these ports.
+pub(crate) async fn start_pooler_for(
+    store: &Store,
+    ports: &[u16],
+    key: &OpeningKey,
+    verifier: Arc<TokenVerifier>,
+) -> Pooler {
     let egress = EgressPolicy {
         rules: vec!["127.0.0.0/8".parse().unwrap(), "localhost".parse().unwrap()],
-        loopback_ports: BTreeSet::from([cluster.port()]),
+        loopback_ports: BTreeSet::from_iter(ports.iter().copied()),
         config_database: Vec::new(),
     };
     Pooler::start(

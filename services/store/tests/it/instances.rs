@@ -1,6 +1,7 @@
 //! Instances.
 
 use domain::id::InstanceId;
+use domain::limits::{Limit, Limits};
 use domain::random::SystemRandom;
 use futures::future::join_all;
 use store::instances::{
@@ -44,6 +45,37 @@ async fn endpoints_lead_to_one_instance_whoever_registers_them_at_once() {
         }
     );
     assert_eq!(instance.facts, None);
+}
+
+#[tokio::test]
+async fn limits_are_chosen_one_by_one_and_set_back() {
+    let world = World::new().await;
+    let id = world.instance("a").await;
+    let instances = world.store.instances();
+    let choose = |limits: &[(Limit, Option<u64>)]| InstanceChange {
+        limits: limits.to_vec(),
+        ..InstanceChange::default()
+    };
+    let chosen = choose(&[(Limit::PoolSize, Some(3)), (Limit::QueryTimeout, Some(90_000))]);
+    instances.update(id, chosen).await.unwrap();
+    let changed = instances
+        .update(id, choose(&[(Limit::PoolSize, None)]))
+        .await
+        .unwrap();
+    assert_eq!(changed.limits.chosen(Limit::PoolSize), None);
+    assert_eq!(changed.limits.get(Limit::QueryTimeout), 90_000);
+    assert_eq!(instances.get(id).await.unwrap().unwrap(), changed);
+}
+
+#[tokio::test]
+async fn limits_of_another_version_do_no_harm() {
+    let world = World::new().await;
+    let id = world.instance("a").await;
+    let sql =
+        r#"UPDATE pgmoor.instances SET limits = '{"new_one": 5, "max_waiting": 0, "pool_size": "many"}'"#;
+    world.database.connect().await.batch_execute(sql).await.unwrap();
+    let instance = world.store.instances().get(id).await.unwrap().unwrap();
+    assert_eq!(instance.limits, Limits::default());
 }
 
 #[tokio::test]

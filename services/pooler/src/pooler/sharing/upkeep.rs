@@ -1,0 +1,106 @@
+//! What is done every second: sessions and backends whose time is over, and pools that have too few.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use domain::limits::Limit;
+
+use super::{Resting, claim_for};
+use crate::instances::Instance;
+use crate::ledger::PoolNumber;
+use crate::pooler::Pooler;
+use crate::pooler::opening::Dialed;
+use crate::session::Session;
+
+impl Pooler {
+    /// Ends sessions and backends whose time is over, and fills pools up. Called every second.
+    pub(in crate::pooler) fn sweep(&self) {
+        let mut lived_in: HashMap<PoolNumber, Arc<Session>> = HashMap::new();
+        for session in self.0.registry.all() {
+            if let Some(pool) = session.pool() {
+                let needs = session.expire();
+                self.serve(&session, needs);
+                lived_in.entry(pool.number).or_insert(session);
+            }
+        }
+        for instance in self.0.instances.all() {
+            self.sweep_idle(&instance, &lived_in);
+        }
+        for session in lived_in.into_values() {
+            self.fill(&session);
+        }
+    }
+
+    fn sweep_idle(&self, instance: &Arc<Instance>, lived_in: &HashMap<PoolNumber, Arc<Session>>) {
+        let limits = instance.limits();
+        let longest = limits.time_if_any(Limit::ServerIdleTimeout);
+        let least = limits.count(Limit::MinPoolSize);
+        let (dead, old) = {
+            let mut idle = instance.idle.lock();
+            let dead = idle.take(|rested| !rested.backend.is_alive());
+            let mut old = Vec::new();
+            // A pool somebody lives in keeps its minimum.
+            let spare = |rested: &Resting, taken: usize| {
+                let held = usize::try_from(instance.slots.held_of_pool(rested.pool)).unwrap_or(usize::MAX);
+                !lived_in.contains_key(&rested.pool) || held > least + taken
+            };
+            while let Some(rested) = idle.contest_if(|rested| {
+                let rested_long = longest.is_some_and(|longest| rested.since.elapsed() >= longest);
+                rested.backend.is_old() || rested_long && spare(rested, old.len())
+            }) {
+                old.push(rested);
+            }
+            (dead, old)
+        };
+        for rested in dead {
+            if let Some(session) = rested.session.and_then(|name| self.0.registry.get(name)) {
+                session.recover();
+            }
+            self.close_later(rested.backend);
+        }
+        for rested in old {
+            self.0
+                .tasks
+                .spawn(self.clone().contest(Arc::clone(instance), rested));
+        }
+    }
+
+    /// Opens a backend for the pool a session lives in, if it has fewer than its minimum and nobody waits.
+    fn fill(&self, session: &Arc<Session>) {
+        let instance = Arc::clone(&session.facts.instance);
+        let Some(pool) = session.pool() else { return };
+        let held = usize::try_from(instance.slots.held_of_pool(pool.number)).unwrap_or(usize::MAX);
+        let enough = held >= instance.limits().count(Limit::MinPoolSize);
+        if enough || !instance.is_ours() || instance.slots.wanted() > 0 || self.takes_new().is_err() {
+            return;
+        }
+        let Ok(slot) = instance.slots.claim(claim_for(session, pool)) else {
+            return;
+        };
+        if slot.position().is_some() || instance.attempt().is_err() {
+            return;
+        }
+        let (pooler, pool, session) = (self.clone(), Arc::clone(pool), Arc::clone(session));
+        self.0.tasks.spawn(async move {
+            let Ok(config) = pooler.connect_config(&pool).await else {
+                return;
+            };
+            let dialed = pooler
+                .dial(config, slot, Arc::clone(&instance), pool.key.server)
+                .await;
+            if let Ok(Dialed::Here(backend, _)) = dialed {
+                let backend = pooler.shared(*backend, &pool, &instance);
+                pooler.rest_clean(&instance, backend, &session);
+            }
+        });
+    }
+
+    /// Closes what rests. Called at the end, when nobody takes it any more.
+    pub(in crate::pooler) fn close_idle(&self) {
+        for instance in self.0.instances.all() {
+            for rested in instance.idle.lock().take(|_| true) {
+                self.close_later(rested.backend);
+            }
+        }
+    }
+}
