@@ -12,8 +12,7 @@ use pgconn::TransactionStatus;
 /// What is known of one backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hold {
-    /// The session keeps it whatever it holds, so nobody looks.
-    for_life: bool,
+    keeping: Keeping,
     transaction: TransactionStatus,
     /// What the last look showed.
     found: Pins,
@@ -25,6 +24,17 @@ pub(crate) struct Hold {
     sticky: bool,
     /// It has traces that no reset ends.
     tainted: bool,
+}
+
+/// How long its session stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeping {
+    /// For life, whatever it holds, so nobody looks.
+    ForLife,
+    /// As long as it holds something.
+    WhilePinned,
+    /// For one script. Whatever that leaves is reset, so nobody looks.
+    Once,
 }
 
 /// What follows once the server is ready.
@@ -40,7 +50,15 @@ impl Hold {
     /// A new backend of a session that keeps it for life.
     pub(crate) fn for_life() -> Self {
         Self {
-            for_life: true,
+            keeping: Keeping::ForLife,
+            ..Self::clean()
+        }
+    }
+
+    /// A backend that is new or was reset, for one script.
+    pub(crate) fn once() -> Self {
+        Self {
+            keeping: Keeping::Once,
             ..Self::clean()
         }
     }
@@ -48,7 +66,7 @@ impl Hold {
     /// A backend that is new or was reset.
     pub(crate) fn clean() -> Self {
         Self {
-            for_life: false,
+            keeping: Keeping::WhilePinned,
             transaction: TransactionStatus::Idle,
             found: Pins::NONE,
             doubtful: false,
@@ -60,7 +78,7 @@ impl Hold {
 
     /// True where it matters what a script's text says.
     pub(crate) fn reads_scripts(&self) -> bool {
-        !self.for_life
+        self.keeping != Keeping::ForLife
     }
 
     /// Something with these effects is about to run.
@@ -80,7 +98,8 @@ impl Hold {
     pub(crate) fn ready(&mut self, transaction: TransactionStatus) -> Verdict {
         self.transaction = transaction;
         // Inside a transaction a look is not needed, and in a failed one not possible.
-        let look = self.doubtful && !self.for_life && transaction == TransactionStatus::Idle;
+        let look =
+            self.doubtful && self.keeping == Keeping::WhilePinned && transaction == TransactionStatus::Idle;
         if look {
             Verdict::Look
         } else {
@@ -105,7 +124,7 @@ impl Hold {
     /// What holds the session here, as far as is known.
     pub(crate) fn pins(&self) -> Pins {
         self.found
-            .with_if(self.for_life, Pin::Mode)
+            .with_if(self.keeping == Keeping::ForLife, Pin::Mode)
             .with_if(self.transaction != TransactionStatus::Idle, Pin::Transaction)
             .with_if(self.sticky, Pin::Sticky)
     }

@@ -185,6 +185,8 @@ struct Queue {
 #[derive(Debug)]
 pub struct Ledger {
     budget: Budget,
+    /// What the server has for us, where that is known to be less.
+    ceiling: Option<u32>,
     next: u64,
     usage: Usage,
     held: BTreeMap<Ticket, Claim>,
@@ -203,6 +205,7 @@ impl Ledger {
     pub fn new(budget: Budget) -> Self {
         Self {
             budget,
+            ceiling: None,
             next: 0,
             usage: Usage::default(),
             held: BTreeMap::new(),
@@ -434,6 +437,15 @@ impl Ledger {
         }
     }
 
+    /// Gives out no more than this many connections for now, whatever the budget says. Who waits goes on waiting.
+    pub fn set_ceiling(&mut self, ceiling: Option<u32>) -> Changes {
+        self.ceiling = ceiling;
+        Changes {
+            granted: self.dispatch(),
+            refused: Vec::new(),
+        }
+    }
+
     /// The budget.
     #[must_use]
     pub fn budget(&self) -> Budget {
@@ -519,7 +531,8 @@ impl Ledger {
                 self.turns.push_back(key);
                 continue;
             }
-            if self.usage.total() + count > self.budget.connections {
+            let connections = self.budget.connections.min(self.ceiling.unwrap_or(u32::MAX));
+            if self.usage.total() + count > connections {
                 break;
             }
             let shared = self.budget.limit(Class::Interactive);

@@ -137,6 +137,8 @@ impl Work {
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     pub(crate) name: SessionName,
+    /// The script it was made for and ends with. Nobody else sees such a session.
+    pub(crate) script: Option<ExecutionId>,
     pub(crate) owner: UserId,
     pub(crate) keeping: Keeping,
     /// Whose limits hold for it.
@@ -257,6 +259,15 @@ impl Session {
             watchers: Watchers::default(),
             ended: CancellationToken::new(),
             clock,
+        }
+    }
+
+    /// What its connection is told its owner as.
+    pub(crate) fn holder(&self) -> String {
+        let name = self.facts.name;
+        match self.facts.script {
+            Some(script) => format!("servers/{}/scripts/{script}", name.server),
+            None => name.to_string(),
         }
     }
 

@@ -70,6 +70,8 @@ struct State {
     heirs: HashMap<Ticket, (Slots, Ticket)>,
     /// How long a claim waits before it may take what is reserved; nothing where it never may.
     reserve_after: Option<Duration>,
+    /// Until when the server is believed to have no more connections for us.
+    ceiling_until: Option<Instant>,
 }
 
 /// The slots of one instance. Clones share them.
@@ -91,6 +93,7 @@ impl Slots {
                 wakers: HashMap::new(),
                 heirs: HashMap::new(),
                 reserve_after: None,
+                ceiling_until: None,
             })),
             pressure,
         }
@@ -164,6 +167,28 @@ impl Slots {
     /// Says how long a claim waits before it may take what is reserved; nothing where it never may. For claims to come.
     pub fn set_reserve_after(&self, wait: Option<Duration>) {
         self.state.lock().reserve_after = wait;
+    }
+
+    /// The server has no connections for us beyond those we have, less the one that it just refused: until then nobody is
+    /// given another.
+    pub fn lower_ceiling(&self, until: Instant) {
+        let mut state = self.state.lock();
+        state.ceiling_until = Some(until);
+        let there = state.ledger.usage().total().saturating_sub(1);
+        let changes = state.ledger.set_ceiling(Some(there));
+        state.wake(changes);
+        drop(state);
+        self.pressure.notify_one();
+    }
+
+    /// Ends what [`Slots::lower_ceiling`] began, if its time is over.
+    pub fn lift_ceiling(&self, now: Instant) {
+        let mut state = self.state.lock();
+        if state.ceiling_until.is_some_and(|until| until <= now) {
+            state.ceiling_until = None;
+            let changes = state.ledger.set_ceiling(None);
+            state.wake(changes);
+        }
     }
 
     /// How many connections claims for a pool hold.

@@ -70,7 +70,7 @@ pub trait Sessions: Send + Sync + 'static {
         request: query::v1::ExecuteRequest,
     ) -> Result<EventStream, Status>;
 
-    /// Runs a script on a backend of its own.
+    /// Runs a script without a session.
     async fn run_script(
         &self,
         token: &UserToken,

@@ -11,7 +11,7 @@ use futures::future::join_all;
 use harness::{ClusterOptions, Nginx, NginxOptions, free_port, random};
 use tokio::sync::OnceCell;
 
-pub use self::caller::{Caller, create_server, set_budget};
+pub use self::caller::{Caller, create_server, set_budget, set_limits};
 use self::deploy::{Plan, issue_certificates, set_up};
 use self::keeper::Keeper;
 use crate::config_database::ConfigDatabase;

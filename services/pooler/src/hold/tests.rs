@@ -94,6 +94,14 @@ fn backend_for_life_is_never_looked_at() {
     );
 }
 
+#[test]
+fn backend_of_a_script_is_never_looked_at_and_holds_nothing_it_could_state() {
+    let mut hold = Hold::once();
+    hold.runs(LEAVES);
+    assert_eq!(hold.ready(TransactionStatus::Idle), Verdict::Holds(Pins::NONE));
+    assert!(hold.can_be_reset());
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     /// Runs a statement whose text shows `seen` of what it does: leaves or ends a state, sticks.

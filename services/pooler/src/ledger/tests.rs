@@ -260,6 +260,20 @@ fn full_pool_waits_and_lets_others_pass() {
 }
 
 #[test]
+fn server_that_has_no_more_is_asked_for_no_more() {
+    let mut ledger = ledger(5, 0);
+    let shared = || claim(1, Class::Interactive, 1);
+    let (first, refused) = (granted(&mut ledger, shared()), granted(&mut ledger, shared()));
+    ledger.set_ceiling(Some(1));
+    assert_eq!(ledger.release(refused), Changes::default());
+    let second = waiting(&mut ledger, shared());
+    let large = waiting(&mut ledger, claim(2, Class::Worker, 4));
+    assert_eq!(ledger.heir(first, POOL), Some(second));
+    assert_eq!(ledger.set_ceiling(None).granted, [second]);
+    assert_eq!(ledger.release(first).granted, [large]);
+}
+
+#[test]
 fn pinned_sessions_keep_to_their_share() {
     let mut ledger = Ledger::new(Budget {
         most_pinned: 2,

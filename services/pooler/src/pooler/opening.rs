@@ -85,7 +85,7 @@ impl Pooler {
         }
     }
 
-    async fn credential(&self, server: ServerId) -> Result<Option<Credential>, PoolerError> {
+    pub(super) async fn credential(&self, server: ServerId) -> Result<Option<Credential>, PoolerError> {
         self.0
             .store
             .servers()
@@ -196,6 +196,10 @@ impl Pooler {
         let mut reach = instance.reach.lock();
         match dialed {
             Ok(_) => reach.succeeded(),
+            // Not more for us, but what we have: it is shared until there is more.
+            Err(TargetError::TooManyClients { retry_after }) if instance.slots.usage().total() > 1 => {
+                instance.slots.lower_ceiling(Instant::now() + *retry_after);
+            }
             Err(error) => {
                 if error.is_of_the_server() {
                     tracing::warn!(instance.id = %instance.id, %error, "a server cannot be reached");

@@ -1,12 +1,14 @@
 //! The calls on sessions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::sessions::{EventStream, NotificationStream, Sessions, SlotStream, UserToken};
 use async_trait::async_trait;
 use domain::access::{Caller, Permission};
 use domain::id::{ExecutionId, InstanceId, ServerId};
 use domain::limits::Limit;
+use domain::name::Identifier;
 use domain::session::{ExecutionName, SessionId, SessionName};
 use domain::sql::{StatementKind, classify};
 use futures::StreamExt as _;
@@ -22,11 +24,13 @@ use telemetry::rpc::Id;
 use tokio::sync::oneshot;
 use tonic::Status;
 
-use super::Pooler;
 use super::opening::Wish;
+use super::{NoBackend, Pooler};
 use crate::error::{Loss, LossCause, PoolerError, TargetError};
+use crate::hold::Hold;
 use crate::instances::Instance;
 use crate::ledger::Class;
+use crate::pools::{Pool, Registration};
 use crate::request::{self, Opening, invalid};
 use crate::session::{
     self, Control, CopySender, CopySource, Ended, Execution, Facts, Identity, Keeping, Plan, Session, Work,
@@ -255,6 +259,22 @@ impl Pooler {
         }
     }
 
+    /// The pool of sessions on a server's database that start with these run-time parameters.
+    async fn pool(
+        &self,
+        server: Server,
+        database: Option<Identifier>,
+        parameters: Vec<(String, String)>,
+    ) -> Result<Arc<Pool>, PoolerError> {
+        let credential = self.credential(server.id).await?;
+        if credential.is_none() {
+            return Err(PoolerError::CredentialMissing);
+        }
+        let database = database.unwrap_or_else(|| server.maintenance_database.clone());
+        let registration = Registration { server, credential };
+        Ok(self.0.pools.get(registration, database, parameters))
+    }
+
     /// A session that has no backend before it needs one.
     async fn open_shared(
         &self,
@@ -355,6 +375,7 @@ impl Pooler {
     ) -> Arc<Session> {
         let facts = Facts {
             name,
+            script: None,
             owner: caller.user,
             keeping,
             instance,
@@ -375,38 +396,53 @@ impl Pooler {
         let server = self.server(&caller, &request.server).await?;
         let database = request::database(&request.database)?;
         let mut plan = request::plan(request.script)?;
-        let execution = self.execution_id();
-        let opened = Box::pin(self.open(Wish {
-            caller: &caller,
-            server: &server,
-            database: database.as_ref(),
-            parameters: Vec::new(),
-            class: Class::Interactive,
-            holder: format!("servers/{}/scripts/{execution}", server.id),
-            queue_timeout: request::queue_timeout(request.queue_timeout_ms)?,
-            insist: false,
-        }))
-        .await?;
-        let longest = opened.instance.limits().time_if_any(Limit::QueryTimeout);
+        let queue_timeout = request::queue_timeout(request.queue_timeout_ms)?;
+        let instance = self.0.instances.at_hand(server.instance_id).await?;
+        let longest = instance.limits().time_if_any(Limit::QueryTimeout);
         plan.statement_timeout = plan.statement_timeout.into_iter().chain(longest).min();
+        let pool = self.pool(server, database, Vec::new()).await?;
+        let name = SessionName {
+            server: pool.key.server,
+            session: SessionId::generate(self.0.me.pooler, &*self.0.random),
+        };
+        let session = Session::new(
+            Facts {
+                name,
+                script: Some(self.execution_id()),
+                owner: caller.user,
+                keeping: Keeping::Auto { pool, queue_timeout },
+                instance,
+                create_time: self.0.clock.now(),
+                idle_timeout: Duration::ZERO,
+                idle_in_transaction_timeout: Duration::ZERO,
+            },
+            Arc::clone(&self.0.clock),
+        );
+        let checked_out = Box::pin(self.check_out(&session, None)).await;
+        let mut seat = checked_out.map_err(NoBackend::into_error)?;
+        seat.backend.hold = Hold::once();
         let control = Arc::new(Control::default());
         let (output, reader) = pipe(Arc::clone(&control.bell));
-        let closing = self.0.closing.clone();
-        let mut backend = opened.backend;
+        let (closing, pooler) = (self.0.closing.clone(), self.clone());
         self.0.scripts.spawn(async move {
-            let last = {
-                let run = Execution::new(&mut backend, &control, Some(output), Identity::default()).run(plan);
+            let (ended, last) = {
+                let backend = &mut seat.backend;
+                let run = Execution::new(backend, &control, Some(output), Identity::default()).run(plan);
                 let mut run = Box::pin(run);
                 tokio::select! {
-                    (_, last) = &mut run => last,
+                    ended = &mut run => ended,
                     () = closing.cancelled() => {
                         control.close();
-                        run.await.1
+                        run.await
                     }
                 }
             };
-            // The slot is free when the script is over, so that the next one does not wait for nothing.
-            backend.close().await;
+            // The backend is free when the script is over, so that the next one does not wait for nothing.
+            if ended.lost.is_some() || ended.cancel_in_doubt || closing.is_cancelled() {
+                seat.backend.close().await;
+            } else {
+                pooler.part(&session, Some(seat)).await;
+            }
             if let Some(last) = last {
                 last.send();
             }

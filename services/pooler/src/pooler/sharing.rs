@@ -43,6 +43,16 @@ pub(crate) enum NoBackend {
     Failed(PoolerError),
 }
 
+impl NoBackend {
+    /// For callers who cannot cancel.
+    pub(crate) fn into_error(self) -> PoolerError {
+        match self {
+            Self::Failed(error) => error,
+            Self::Cancelled => PoolerError::ShuttingDown,
+        }
+    }
+}
+
 impl<E: Into<PoolerError>> From<E> for NoBackend {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
@@ -75,11 +85,14 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Some(slot) = self.slot.take() else { return };
-        // Under the lock: a backend that is being delivered is seen here or not handed over.
+        // The claim ends under the lock: a backend that is being delivered is seen here or not handed over.
         let mut deliveries = self.instance.deliveries.lock();
-        if let Some(mut backend) = deliveries.remove(&slot.ticket()) {
-            backend.count_under(slot);
-            backend.close_unseen();
+        match deliveries.remove(&slot.ticket()) {
+            Some(mut backend) => {
+                backend.count_under(slot);
+                backend.close_unseen();
+            }
+            None => drop(slot),
         }
     }
 }
@@ -111,11 +124,15 @@ impl Pooler {
             return Ok(seat);
         }
         let mut instance = self.0.instances.at_hand(pool.key.instance).await?;
-        for _ in 0..MOST_MERGES {
+        let mut merges = 0;
+        while merges < MOST_MERGES {
             if let Some(backend) = self.clean(&instance, pool, session).await {
                 return Ok(Seat { backend, instance });
             }
-            instance.reach.lock().hope(Instant::now())?;
+            // Where others have a backend it may come to us, whether or not another can be opened.
+            if instance.slots.held_of_pool(pool.number) == 0 {
+                instance.reach.lock().hope(Instant::now())?;
+            }
             let longest = instance.limits().time(Limit::QueryWaitTimeout);
             let deadline = began + longest.min(*queue_timeout);
             let slot = match wait(&instance, pool, session, audience.as_ref(), deadline).await? {
@@ -127,10 +144,18 @@ impl Pooler {
                 self.0.instances.own(instance.id).await?;
             }
             let config = self.connect_config(pool).await?;
-            match self
+            instance.attempt()?;
+            let dialed = self
                 .dial(config, slot, Arc::clone(&instance), pool.key.server)
-                .await?
+                .await;
+            if let Err(PoolerError::Target(TargetError::TooManyClients { .. })) = &dialed
+                && instance.slots.held_of_pool(pool.number) > 0
+                && Instant::now() < deadline
             {
+                // The server has no more for us: wait for one of those there are.
+                continue;
+            }
+            match dialed? {
                 Dialed::Here(backend, facts) if facts.is_pooler => {
                     backend.close().await;
                     return Err(TargetError::IsPooler.into());
@@ -139,7 +164,10 @@ impl Pooler {
                     let backend = self.shared(*backend, pool, &instance);
                     return Ok(Seat { backend, instance });
                 }
-                Dialed::Elsewhere(other) => instance = self.0.instances.own(other).await?,
+                Dialed::Elsewhere(other) => {
+                    merges += 1;
+                    instance = self.0.instances.own(other).await?;
+                }
             }
         }
         Err(TargetError::Unreachable {
@@ -303,7 +331,7 @@ fn claim_for(session: &Session, pool: &Pool) -> Claim {
         user: session.facts.owner,
         class: Class::Interactive,
         count: 1,
-        holder: session.facts.name.to_string(),
+        holder: session.holder(),
         pool: Some(pool.number),
     }
 }

@@ -4,7 +4,7 @@ use domain::endpoint::{Endpoint, SslMode};
 use domain::limits::Limit;
 use domain::session::SessionName;
 use futures::future::join_all;
-use harness::eventually;
+use harness::{Cluster, ClusterOptions, eventually};
 use rpc::errors::v1::ErrorReason;
 use rpc::query::v1::{ExecutionOutcome, OpenSessionRequest};
 use sessions::Sessions as _;
@@ -286,4 +286,54 @@ async fn server_that_is_down_fails_fast_and_recovers_by_itself() {
     })
     .await;
     pooler.drain(Instant::now()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_that_has_no_more_connections_for_us_is_told_apart_and_what_we_have_is_shared() {
+    let options = ClusterOptions::default()
+        .setting("max_connections", "12")
+        .setting("superuser_reserved_connections", "3");
+    let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start(options).await));
+    let login = cluster.create_login("").await;
+    let world = World::with(cluster, &login, SslMode::Disable).await;
+    // Others leave us two.
+    let mut others = Vec::new();
+    for _ in 0..7 {
+        others.push(cluster.endpoint().connect(&login, "postgres").await);
+    }
+    let sessions = join_all((0..8).map(|_| world.open_auto())).await;
+    let runs = sessions
+        .iter()
+        .map(|session| world.run(*session, "SELECT pg_sleep(0.05)"));
+    for run in join_all(runs).await {
+        assert_eq!(run.outcome(), ExecutionOutcome::Succeeded);
+    }
+    assert!(backends(&world).await <= 2);
+    // A session that must have a connection of its own is told whose limit it is.
+    for _ in 0..2 {
+        others.push(cluster.connect().await);
+    }
+    for session in &sessions {
+        world.run(*session, "SET work_mem = '7MB'").await;
+        if world.describe(sessions[1]).await.backend_pid != 0 {
+            break;
+        }
+    }
+    let refused = world.try_open(world.open_request()).await.unwrap_err();
+    assert!(
+        matches!(
+            reason(&refused),
+            ErrorReason::TargetTooManyClients | ErrorReason::BudgetExhausted
+        ),
+        "{refused:?}"
+    );
+    drop(others);
+    eventually(DEADLINE, "there is room again", async || {
+        world
+            .try_open(world.open_request())
+            .await
+            .map_err(|status| status.to_string())
+    })
+    .await;
+    cluster.stop().await;
 }

@@ -9,6 +9,8 @@ use rpc::query::v1::{
     TransactionStatus, parameter,
 };
 
+use sessions::Sessions as _;
+
 use crate::support::{World, one_message, reason, split};
 
 #[tokio::test]
@@ -257,28 +259,34 @@ async fn bytes_that_are_not_utf8_are_given_as_bytes() {
         .collect();
     assert_eq!(values[0], ValueKind::Binary(b"\xff\xfe".as_slice().into()));
     assert_eq!(values[1], ValueKind::Text("plain".into()));
-    sessions::Sessions::close_session(&world.pooler, &world.token, session)
-        .await
-        .unwrap();
+    world.pooler.close_session(&world.token, session).await.unwrap();
     connection
         .batch_execute(&format!("DROP DATABASE {database}"))
         .await
         .unwrap();
 }
 
-#[tokio::test]
-async fn script_without_a_session_has_a_backend_of_its_own() {
-    let world = World::new().await;
+async fn run_script(world: &World, sql: &str) -> crate::support::Run {
     let request = rpc::pooler::v1::RunScriptRequest {
         server: format!("servers/{}", world.server.id),
-        script: Some(split(
-            "SELECT current_database(); SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()",
-        )),
+        script: Some(split(sql)),
         ..Default::default()
     };
-    let stream =
-        sessions::Sessions::run_script(&world.pooler, &world.token, world.server.instance_id, request).await;
-    let run = crate::support::Run::read(stream.unwrap()).await;
+    let stream = world
+        .pooler
+        .run_script(&world.token, world.server.instance_id, request)
+        .await;
+    crate::support::Run::read(stream.unwrap()).await
+}
+
+#[tokio::test]
+async fn script_without_a_session_runs_on_a_backend_of_ours() {
+    let world = World::new().await;
+    let run = run_script(
+        &world,
+        "SELECT current_database(); SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()",
+    )
+    .await;
     assert_eq!(run.rows()[0][0].as_deref(), Some(world.target.name()));
     assert!(
         run.rows()[1][0]
@@ -288,4 +296,33 @@ async fn script_without_a_session_has_a_backend_of_its_own() {
     );
     assert_eq!(run.outcome(), ExecutionOutcome::Succeeded);
     assert_eq!(world.pooler.session_count(), 0);
+}
+
+#[tokio::test]
+async fn scripts_share_a_backend_and_leave_nothing_there() {
+    let world = World::new().await;
+    let pid = "SELECT pg_backend_pid()";
+    let first = run_script(
+        &world,
+        &format!("{pid}; SET work_mem = '7MB'; CREATE TEMP TABLE x (a int)"),
+    )
+    .await;
+    assert_eq!(first.outcome(), ExecutionOutcome::Succeeded);
+    let second = run_script(&world, &format!("{pid}; SHOW work_mem; SELECT to_regclass('x')")).await;
+    assert_eq!(second.rows()[0], first.rows()[0]);
+    assert_eq!(second.rows()[1..], [vec![Some("4MB".to_owned())], vec![None]]);
+    // An AUTO session takes it over, and none that a reset does not clean.
+    let session = world.open_auto().await;
+    assert_eq!(Some(world.value(session, pid).await), first.rows()[0][0]);
+    world.pooler.close_session(&world.token, session).await.unwrap();
+    for unclean in ["BEGIN", "SET my.tenant = 'a'", "SELECT setseed(0.5)"] {
+        let left = run_script(&world, &format!("{pid}; {unclean}")).await;
+        let next = run_script(
+            &world,
+            &format!("{pid}; SELECT current_setting('my.tenant', true)"),
+        )
+        .await;
+        assert_ne!(next.rows()[0], left.rows()[0], "{unclean}");
+        assert_eq!(next.rows()[1], [None], "{unclean}");
+    }
 }

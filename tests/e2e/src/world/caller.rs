@@ -1,5 +1,7 @@
 //! Users of a world.
 
+use rpc::server::v1::{GetServerRequest, Instance, InstanceLimits, UpdateInstanceRequest};
+
 use crate::Client;
 
 /// A logged-in user, through the balancer and straight to each API instance.
@@ -53,21 +55,50 @@ pub async fn set_budget(
     connections: i32,
     reserved: i32,
 ) -> Result<(), tonic::Status> {
-    let request = rpc::server::v1::GetServerRequest {
-        name: server.to_owned(),
-    };
-    let registered = caller.servers().get_server(request).await?.into_inner().server;
-    let instance = rpc::server::v1::Instance {
-        name: registered.unwrap_or_default().instance,
+    let instance = Instance {
         max_connections: connections,
         reserved_connections: reserved,
         ..Default::default()
     };
-    let paths = ["max_connections", "reserved_connections"];
-    let request = rpc::server::v1::UpdateInstanceRequest {
+    update_instance(
+        caller,
+        server,
+        instance,
+        &["max_connections", "reserved_connections"],
+    )
+    .await
+}
+
+/// Sets all limits of that instance; what is absent has its default. For an administrator.
+///
+/// # Errors
+/// What GetServer and UpdateInstance answer.
+pub async fn set_limits(caller: &Client, server: &str, limits: InstanceLimits) -> Result<(), tonic::Status> {
+    let instance = Instance {
+        limits: Some(limits),
+        ..Default::default()
+    };
+    update_instance(caller, server, instance, &["limits"]).await
+}
+
+async fn update_instance(
+    caller: &Client,
+    server: &str,
+    instance: Instance,
+    paths: &[&str],
+) -> Result<(), tonic::Status> {
+    let request = GetServerRequest {
+        name: server.to_owned(),
+    };
+    let registered = caller.servers().get_server(request).await?.into_inner().server;
+    let instance = Instance {
+        name: registered.unwrap_or_default().instance,
+        ..instance
+    };
+    let request = UpdateInstanceRequest {
         instance: Some(instance),
         update_mask: Some(prost_types::FieldMask {
-            paths: paths.map(str::to_owned).to_vec(),
+            paths: paths.iter().map(ToString::to_string).collect(),
         }),
     };
     caller.instances().update_instance(request).await?;

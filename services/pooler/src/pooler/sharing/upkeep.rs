@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use domain::limits::Limit;
+use tokio::time::Instant;
 
-use super::{Resting, claim_for};
+use super::{Resting, Waiting, claim_for};
 use crate::instances::Instance;
 use crate::ledger::PoolNumber;
 use crate::pooler::Pooler;
@@ -32,6 +33,7 @@ impl Pooler {
     }
 
     fn sweep_idle(&self, instance: &Arc<Instance>, lived_in: &HashMap<PoolNumber, Arc<Session>>) {
+        instance.slots.lift_ceiling(Instant::now());
         let limits = instance.limits();
         let longest = limits.time_if_any(Limit::ServerIdleTimeout);
         let least = limits.count(Limit::MinPoolSize);
@@ -77,9 +79,15 @@ impl Pooler {
         let Ok(slot) = instance.slots.claim(claim_for(session, pool)) else {
             return;
         };
-        if slot.position().is_some() || instance.attempt().is_err() {
+        let waits = slot.position().is_some();
+        let waiting = Waiting {
+            instance: &instance,
+            slot: Some(slot),
+        };
+        if waits || instance.attempt().is_err() {
             return;
         }
+        let Some(Err(slot)) = waiting.take() else { return };
         let (pooler, pool, session) = (self.clone(), Arc::clone(pool), Arc::clone(session));
         self.0.tasks.spawn(async move {
             let Ok(config) = pooler.connect_config(&pool).await else {

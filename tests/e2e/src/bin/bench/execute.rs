@@ -7,7 +7,8 @@ use bytes::Bytes;
 use e2e::world::Caller;
 use e2e::{Client, World};
 use futures::future::{BoxFuture, try_join_all};
-use rpc::query::v1::{ExecuteRequest, Script};
+use harness::Connection;
+use rpc::query::v1::{ExecuteRequest, Script, SessionMode};
 
 use crate::Effort;
 use crate::echo::{self, Echo};
@@ -18,7 +19,7 @@ const SESSIONS: [usize; 3] = [1, 8, 32];
 const ACCOUNTS: usize = 100_000;
 
 /// Does one thing again and again on a connection of its own.
-type Job = Box<dyn FnMut(usize) -> BoxFuture<'static, anyhow::Result<()>> + Send>;
+pub(crate) type Job = Box<dyn FnMut(usize) -> BoxFuture<'static, anyhow::Result<()>> + Send>;
 
 pub(crate) async fn measure(
     world: &World,
@@ -45,7 +46,8 @@ pub(crate) async fn measure(
         let (mut direct, mut echoed, mut executed) = (Vec::new(), Vec::new(), Vec::new());
         let mut direct_jobs = direct_jobs(world, sessions).await?;
         let mut echo_jobs = echo_jobs(&echo, sessions, request_bytes).await?;
-        let (mut execute_jobs, close) = execute_jobs(world, caller, server, sessions).await?;
+        let (mut execute_jobs, close) =
+            execute_jobs(world, caller, server, SessionMode::Pinned, sessions).await?;
         for round in 0..effort.execute_rounds {
             eprintln!("Execute, {sessions} sessions, round {}", round + 1);
             direct.push(rate(&mut direct_jobs, effort.execute_time).await?);
@@ -80,7 +82,7 @@ pub(crate) async fn measure(
 }
 
 /// Runs every job again and again for a while; calls a second.
-async fn rate(jobs: &mut [Job], time: Duration) -> anyhow::Result<f64> {
+pub(crate) async fn rate(jobs: &mut [Job], time: Duration) -> anyhow::Result<f64> {
     // A tenth of the time to warm up.
     run_for(jobs, time / 10).await?;
     let begun = Instant::now();
@@ -103,14 +105,22 @@ async fn run_for(jobs: &mut [Job], time: Duration) -> anyhow::Result<usize> {
     Ok(try_join_all(running).await?.into_iter().sum())
 }
 
-fn sql(account: usize) -> String {
+pub(crate) fn sql(account: usize) -> String {
     format!("SELECT abalance FROM sales.pgbench_accounts WHERE aid = {account}")
 }
 
-async fn direct_jobs(world: &World, sessions: usize) -> anyhow::Result<Vec<Job>> {
-    let mut jobs: Vec<Job> = Vec::new();
+pub(crate) async fn direct_jobs(world: &World, sessions: usize) -> anyhow::Result<Vec<Job>> {
+    let mut connections = Vec::new();
     for _ in 0..sessions {
-        let connection = world.target().database().connect_as(world.target().login()).await;
+        connections.push(world.target().database().connect_as(world.target().login()).await);
+    }
+    Ok(connection_jobs(connections))
+}
+
+/// Jobs on connections of their own, in the protocol of PostgreSQL.
+pub(crate) fn connection_jobs(connections: Vec<Connection>) -> Vec<Job> {
+    let mut jobs: Vec<Job> = Vec::new();
+    for connection in connections {
         let connection = std::sync::Arc::new(connection);
         jobs.push(Box::new(move |account| {
             let connection = connection.clone();
@@ -121,7 +131,7 @@ async fn direct_jobs(world: &World, sessions: usize) -> anyhow::Result<Vec<Job>>
             })
         }));
     }
-    Ok(jobs)
+    jobs
 }
 
 async fn echo_jobs(echo: &Echo, sessions: usize, request_bytes: usize) -> anyhow::Result<Vec<Job>> {
@@ -141,10 +151,11 @@ async fn echo_jobs(echo: &Echo, sessions: usize, request_bytes: usize) -> anyhow
     Ok(jobs)
 }
 
-async fn execute_jobs(
+pub(crate) async fn execute_jobs(
     world: &World,
     caller: &Caller,
     server: &str,
+    mode: SessionMode,
     sessions: usize,
 ) -> anyhow::Result<(Vec<Job>, Vec<rpc::query::v1::Session>)> {
     let token = caller.a().token().context("a caller has a token")?.to_owned();
@@ -152,7 +163,10 @@ async fn execute_jobs(
     for _ in 0..sessions {
         // A connection of its own, as a client on a machine of its own has.
         let client = Client::anonymous(&world.apis()[0].url()).with_token(&token);
-        let session = client.open_session(server).await?;
+        let session = match mode {
+            SessionMode::Auto => client.open_auto(server).await?,
+            _ => client.open_session(server).await?,
+        };
         let name = session.name.clone();
         opened.push(session);
         jobs.push(Box::new(move |account| {

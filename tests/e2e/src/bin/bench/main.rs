@@ -14,6 +14,7 @@ mod echo;
 mod execute;
 mod report;
 mod sessions;
+mod sharing;
 mod stream;
 
 use std::process::ExitCode;
@@ -26,9 +27,9 @@ use harness::ClusterOptions;
 const BUDGET: i32 = 120;
 
 const USAGE: &str = "\
-Usage: script/bench [--quick] [sessions | execute | stream]
+Usage: script/bench [--quick] [sessions | execute | sharing | stream]
 
-Measures sessions, Execute and streaming on this machine and prints Markdown; or one of them. Takes
+Measures sessions, Execute, shared backends and streaming on this machine and prints Markdown; or one of them. Takes
 some minutes.
 
   --quick  one short round of everything, to see that it works; its numbers mean nothing";
@@ -49,6 +50,7 @@ pub(crate) struct Effort {
 enum Part {
     Sessions,
     Execute,
+    Sharing,
     Stream,
 }
 
@@ -80,6 +82,7 @@ async fn main() -> ExitCode {
             }
             "sessions" => only = Some(Part::Sessions),
             "execute" => only = Some(Part::Execute),
+            "sharing" => only = Some(Part::Sharing),
             "stream" => only = Some(Part::Stream),
             other => {
                 eprintln!("script/bench: {other} is not an option\n\n{USAGE}");
@@ -125,6 +128,9 @@ async fn run(effort: Effort, only: Option<Part>) -> anyhow::Result<()> {
     }
     if wanted(Part::Execute) {
         execute::measure(&world, &caller, &server, effort).await?;
+    }
+    if wanted(Part::Sharing) {
+        sharing::measure(&world, &caller, &server, effort).await?;
     }
     if wanted(Part::Stream) {
         stream::measure(&world, &caller, &server, effort).await?;
