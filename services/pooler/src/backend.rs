@@ -110,6 +110,36 @@ impl Backend {
     }
 }
 
+/// A backend on its way to somebody. If nobody takes it, it is closed as it should be: its slot is given back when the
+/// server has let go.
+#[derive(Debug)]
+pub(crate) struct Untaken(Option<Box<Backend>>);
+
+impl Untaken {
+    pub(crate) fn new(backend: Backend) -> Self {
+        Self(Some(Box::new(backend)))
+    }
+
+    /// The backend, to use while it is on its way.
+    pub(crate) fn connection(&mut self) -> Option<&mut Connection> {
+        self.0.as_mut().map(|backend| &mut backend.connection)
+    }
+
+    /// Takes it.
+    #[allow(clippy::expect_used, reason = "taken once, by value")]
+    pub(crate) fn take(mut self) -> Backend {
+        *self.0.take().expect("a backend that nobody took")
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        if let Some(backend) = self.0.take() {
+            backend.close_unseen();
+        }
+    }
+}
+
 /// Waits until `deadline`, or less. Setting a timer back is cheap only when it was to fire later, so a timer that would
 /// fire earlier is left as it is.
 pub(crate) fn wake_at(timer: &mut Pin<Box<Sleep>>, deadline: Instant) -> Pin<&mut Sleep> {

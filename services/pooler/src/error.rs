@@ -104,6 +104,9 @@ pub enum PoolerError {
     /// The execution has ended.
     #[error("the execution has ended")]
     ExecutionFinished,
+    /// The execution was cancelled before it did anything.
+    #[error("cancelled before anything was done")]
+    ExecutionCancelled,
     /// The session's transaction does not allow this.
     #[error("the transaction is {}, which does not allow this", transaction_name(*status))]
     TransactionState {

@@ -172,13 +172,17 @@ impl Instances {
         current
     }
 
+    /// The instance that `id` has turned out to be, if anything was ever asked of it.
+    pub(crate) fn known(&self, id: InstanceId) -> Option<Arc<Instance>> {
+        let id = self.current(id);
+        self.by_id.read().get(&id).cloned()
+    }
+
     /// The instance, without asking the config database while it is known to be ours.
     pub(crate) async fn at_hand(&self, id: InstanceId) -> Result<Arc<Instance>, PoolerError> {
-        let id = self.current(id);
-        let known = self.by_id.read().get(&id).cloned();
-        match known.filter(|instance| instance.is_ours()) {
+        match self.known(id).filter(|instance| instance.is_ours()) {
             Some(instance) => Ok(instance),
-            None => self.own(id).await,
+            None => self.own(self.current(id)).await,
         }
     }
 
@@ -255,6 +259,12 @@ impl Instances {
         for instance in self.all() {
             if let Some(row) = self.store.instances().get(instance.id).await? {
                 instance.configure(&row);
+            }
+        }
+        // Sessions that were opened on what is now another instance have its limits.
+        for younger in self.all() {
+            if let Some(older) = self.known(younger.id).filter(|older| older.id != younger.id) {
+                *younger.limits.lock() = older.limits();
             }
         }
         Ok(())

@@ -169,6 +169,15 @@ pub struct Changes {
     pub refused: Vec<Ticket>,
 }
 
+/// Whose turn it is.
+enum Turn {
+    Of(Ticket),
+    /// Of one who waits for several connections, and it takes several turns to tell.
+    Unclear,
+    /// Nobody waits for a connection.
+    Nobodys,
+}
+
 /// Claims of one user wait in one queue for each kind of limit.
 type QueueKey = (UserId, bool);
 
@@ -322,10 +331,11 @@ impl Ledger {
     pub fn heir(&self, ticket: Ticket, pool: PoolNumber) -> Option<Ticket> {
         let of_session = |claim: &&Claim| claim.count == 1 && !claim.class.may_take_reserve();
         let holder = self.held.get(&ticket).filter(of_session)?;
-        let sessions = self.budget.limit(Class::Interactive);
-        if self.usage.total() > self.budget.connections || self.usage.without_reserve() > sessions {
+        if self.usage.total() > self.budget.connections {
             return None;
         }
+        // While sessions hold what is reserved, only those take over who may.
+        let over = self.usage.without_reserve() > self.budget.limit(Class::Interactive);
         let fits = |ticket: &Ticket| {
             let claim = self.waiting.get(ticket);
             claim.is_some_and(|claim| {
@@ -333,6 +343,7 @@ impl Ledger {
                     && claim.pool == Some(pool)
                     && claim.count == 1
                     && claim.class == Class::Interactive
+                    && (!over || self.aged.contains(ticket))
             })
         };
         // Those that have waited long come first.
@@ -344,8 +355,13 @@ impl Ledger {
                 .find(|ticket| fits(ticket) || !self.is_blocked(**ticket));
             first.copied().filter(fits)
         })?;
-        let next = self.next_without_one();
-        (next == Some(own) || self.is_within_share(holder.user)).then_some(own)
+        let is_next = match self.next_without_one() {
+            Turn::Of(next) => next == own,
+            // The others wait for a place in a full pool, as this one does.
+            Turn::Nobodys => true,
+            Turn::Unclear => false,
+        };
+        (is_next || self.is_within_share(holder.user)).then_some(own)
     }
 
     /// Gives the connection of `from` to `to`, which waits.
@@ -371,22 +387,23 @@ impl Ledger {
         }
     }
 
-    /// Who would be served if a session gave its connection back; nothing where that takes several turns to tell.
-    fn next_without_one(&self) -> Option<Ticket> {
+    /// Who would be served if a session gave its connection back.
+    fn next_without_one(&self) -> Turn {
         let without_reserve = self.usage.without_reserve().saturating_sub(1);
+        let mut anybody = false;
         for key in &self.turns {
-            let Some((ticket, count, _)) = self.head(*key) else {
+            let (Some((ticket, count, _)), Some(queue)) = (self.head(*key), self.queues.get(key)) else {
                 continue;
             };
+            anybody = true;
             if !key.1 && without_reserve + count > self.budget.limit(Class::Interactive) {
                 continue;
             }
-            let queue = self.queues.get(key)?;
             if queue.deficit + u32::from(!queue.in_turn) >= count {
-                return Some(ticket);
+                return Turn::Of(ticket);
             }
         }
-        None
+        if anybody { Turn::Unclear } else { Turn::Nobodys }
     }
 
     /// True where a user holds no more than each user would if all who hold or want connections had as many.

@@ -299,6 +299,11 @@ impl Pooler {
         self.serve(session, needs);
     }
 
+    /// True once what rests is closed, and nothing is to rest any more.
+    fn is_closing(&self) -> bool {
+        self.0.closing.is_cancelled()
+    }
+
     /// Refuses what is new while draining.
     fn takes_new(&self) -> Result<(), PoolerError> {
         if self.0.draining.is_cancelled() {

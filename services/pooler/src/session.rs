@@ -114,10 +114,12 @@ impl Work {
         }
     }
 
-    /// Cuts its statements' limit to `most`.
-    fn limit(&mut self, most: Option<Duration>) {
+    /// Keeps it within what the instance allows statements and transactions, of which one may be open since then.
+    fn limit(&mut self, statement: Option<Duration>, transaction: Option<Duration>, since: Option<Instant>) {
         let (Self::Script { plan, .. } | Self::Quiet { plan, .. }) = self;
-        plan.statement_timeout = plan.statement_timeout.into_iter().chain(most).min();
+        plan.statement_timeout = plan.statement_timeout.into_iter().chain(statement).min();
+        plan.transaction_timeout = transaction;
+        plan.transaction_since = since;
     }
 
     /// Those without whom it is not to go on.
@@ -484,26 +486,17 @@ impl Session {
         first
     }
 
-    /// How long a statement may run at most, whatever its script says: so that neither it nor the transaction it is in, or
-    /// is, takes longer than the instance allows.
-    fn statement_limit(&self, state: &State) -> Option<Duration> {
-        let limits = self.facts.instance.limits();
-        let passed = state
-            .transaction_since
-            .map_or(Duration::ZERO, |since| since.elapsed());
-        let transaction = limits.time_if_any(Limit::TransactionTimeout);
-        // At least a moment: a limit of nothing would be none.
-        let transaction = transaction.map(|whole| whole.saturating_sub(passed).max(Duration::from_millis(1)));
-        let query = limits.time_if_any(Limit::QueryTimeout);
-        transaction.into_iter().chain(query).min()
-    }
-
     // For its task.
 
     fn take_work(&self) -> Option<(ExecutionId, Work)> {
         let mut state = self.state.lock();
         let mut work = state.work.take()?;
-        work.limit(self.statement_limit(&state));
+        let limits = self.facts.instance.limits();
+        work.limit(
+            limits.time_if_any(Limit::QueryTimeout),
+            limits.time_if_any(Limit::TransactionTimeout),
+            state.transaction_since,
+        );
         state.busy.map(|execution| (execution, work))
     }
 
@@ -536,6 +529,8 @@ impl Session {
             return Err(Box::new(seat));
         }
         state.pins = seat.backend.hold.pins();
+        // It is pinned from now on, and so is the time it may be idle.
+        state.last_use = Instant::now();
         state.backend_pid = seat.backend.connection.process_id().unwrap_or_default();
         state.returned = Some(seat);
         Ok(self.call(state))
@@ -560,6 +555,12 @@ impl Session {
         let mut state = self.state.lock();
         state.incarnation += 1;
         state.untold = true;
+    }
+
+    /// The new incarnation, where it was recovered and nobody was told yet.
+    pub(crate) fn take_untold(&self) -> Option<i64> {
+        let mut state = self.state.lock();
+        std::mem::take(&mut state.untold).then_some(state.incarnation)
     }
 
     /// As [`Session::recover`], where somebody is told with this. Returns the new incarnation.
@@ -603,7 +604,8 @@ impl Session {
     }
 
     /// Notes how the execution ended. From here on the session can be given other work.
-    fn finish(&self, ended: &Ended) {
+    /// `told` says that somebody sees how.
+    fn finish(&self, ended: &Ended, told: bool) {
         let now = self.clock.now();
         let mut state = self.state.lock();
         if let Some(record) = &mut state.record {
@@ -620,20 +622,19 @@ impl Session {
         match gone {
             None => {
                 state.transaction = ended.transaction;
-                state.pins = ended.pins;
-                if ended.transaction == TransactionStatus::Idle {
-                    state.transaction_since = None;
-                } else {
-                    let began = state.last_use;
-                    state.transaction_since.get_or_insert(began);
+                // What was found on its backend since is newer.
+                if state.returned.is_none() {
+                    state.pins = ended.pins;
                 }
+                state.transaction_since = ended.transaction_since;
             }
             Some(cause) if self.pool().is_none() || !ended.pins.is_empty() => {
                 state.pins = ended.pins;
                 state.end_for(cause);
             }
-            // Nothing was pinned: the session goes on on another backend. Who saw the execution end has been told.
+            // Nothing was pinned: the session goes on on another backend. Who saw that one go needs not be told again.
             Some(_) => {
+                state.untold = ended.lost.is_none() || !told;
                 state.transaction = TransactionStatus::Idle;
                 state.transaction_since = None;
                 state.pins = Pins::NONE;

@@ -72,6 +72,8 @@ struct State {
     reserve_after: Option<Duration>,
     /// Until when the server is believed to have no more connections for us.
     ceiling_until: Option<Instant>,
+    /// It turned out to be another instance, and gives out nothing any more.
+    absorbed: bool,
 }
 
 /// The slots of one instance. Clones share them.
@@ -94,6 +96,7 @@ impl Slots {
                 heirs: HashMap::new(),
                 reserve_after: None,
                 ceiling_until: None,
+                absorbed: false,
             })),
             pressure,
         }
@@ -157,7 +160,7 @@ impl Slots {
     /// Changes the budget.
     pub fn set_budget(&self, budget: Budget) {
         let mut state = self.state.lock();
-        if state.ledger.budget() != budget {
+        if !state.absorbed && state.ledger.budget() != budget {
             let changes = state.ledger.set_budget(budget);
             state.wake(changes);
             self.pressure.notify_one();
@@ -204,6 +207,7 @@ impl Slots {
             return;
         }
         let mut theirs = younger.state.lock();
+        theirs.absorbed = true;
         let changes = theirs.ledger.set_budget(Budget {
             connections: 0,
             reserved: 0,

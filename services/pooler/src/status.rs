@@ -60,6 +60,9 @@ impl From<PoolerError> for Status {
             PoolerError::ExecutionFinished => {
                 plain(Code::FailedPrecondition, ErrorReason::ExecutionFinished, message)
             }
+            PoolerError::ExecutionCancelled => {
+                plain(Code::Cancelled, ErrorReason::ExecutionCancelled, message)
+            }
             PoolerError::TransactionState { status: transaction } => {
                 let metadata = [("transaction", transaction_name(transaction))];
                 let (code, reason) = (Code::FailedPrecondition, ErrorReason::TransactionState);

@@ -39,6 +39,17 @@ const LEAVING: [&str; 12] = [
 ];
 /// Statements that begin with these words may end what was left.
 const ENDING: [&str; 6] = ["drop", "close", "commit", "end", "rollback", "abort"];
+/// Functions that leave what no look shows and no reset ends.
+const STICKING: [&str; 8] = [
+    "setseed",
+    "pg_backup_start",
+    "pg_start_backup",
+    "pg_create_physical_replication_slot",
+    "pg_create_logical_replication_slot",
+    "pg_copy_physical_replication_slot",
+    "pg_copy_logical_replication_slot",
+    "pg_replication_origin_session_setup",
+];
 /// A name after one of these words is not called, whatever parenthesis follows.
 const NOT_CALLED_AFTER: [&str; 18] = [
     "aggregate",
@@ -114,19 +125,40 @@ impl<'a> Reader<'a> {
         }
         if first.is_word("set") {
             self.set(rest);
+        } else if first.is_word("do") {
+            self.body(rest);
         }
     }
 
     /// `SET [SESSION | LOCAL] a.b ...`: a customized option, which is never forgotten again (PostgreSQL manual, 20.16).
     fn set(&mut self, rest: impl Iterator<Item = Token<'a>>) {
         let mut rest = rest.peekable();
-        let local = rest.peek().is_some_and(|word| word.is_word("local"));
-        if local || rest.peek().is_some_and(|word| word.is_word("session")) {
-            rest.next();
+        let Some(mut name) = rest.next() else { return };
+        let mut is_dotted = rest.peek().is_some_and(|next| next.is_symbol('.'));
+        let scope = !is_dotted && (name.is_word("local") || name.is_word("session"));
+        let local = scope && name.is_word("local");
+        if scope {
+            let Some(next) = rest.next() else { return };
+            name = next;
+            is_dotted = rest.peek().is_some_and(|next| next.is_symbol('.'));
         }
-        if rest.nth(1).is_some_and(|second| second.is_symbol('.')) {
+        // In quotes the dot may be a part of the name, or hide behind an escape.
+        let quoted = name.kind == TokenKind::QuotedName;
+        if is_dotted || quoted && (name.text.contains('.') || !name.text.starts_with('"')) {
             self.effects.taints = true;
             self.effects.sticks |= !local;
+        }
+        if plain_name(&name).eq_ignore_ascii_case("seed") {
+            self.sticks();
+        }
+    }
+
+    /// The body of a `DO`, where it is a constant: what it calls, it calls now.
+    fn body(&mut self, mut rest: impl Iterator<Item = Token<'a>>) {
+        if let Some(body) = rest.find(|token| token.kind == TokenKind::String) {
+            let inner = effects(contents(body.text), StringSyntax::Standard);
+            self.effects.sticks |= inner.sticks;
+            self.effects.taints |= inner.taints;
         }
     }
 
@@ -138,14 +170,12 @@ impl<'a> Reader<'a> {
             return;
         }
         let plain = plain_name(name);
-        if plain == "setseed" || plain.starts_with("dblink_connect") {
+        if STICKING.contains(&plain.as_str()) || plain.starts_with("dblink_connect") {
             self.sticks();
         } else if plain == "set_config" {
             self.effects.leaves = true;
             // Of a name that is not given as a plain constant nobody knows what it is.
-            let builtin = arguments
-                .next()
-                .is_some_and(|name| is_plain_constant(&name) && !name.text.contains('.'))
+            let builtin = arguments.next().is_some_and(|name| is_plain_name(&name))
                 && arguments.next().is_some_and(|comma| comma.is_symbol(','));
             if !builtin {
                 self.sticks();
@@ -195,8 +225,22 @@ fn plain_name(token: &Token<'_>) -> String {
     }
 }
 
-fn is_plain_constant(token: &Token<'_>) -> bool {
-    token.kind == TokenKind::String && token.text.starts_with('\'') && token.closed
+/// True for the name of a run-time parameter of PostgreSQL's own that a look shows.
+fn is_plain_name(token: &Token<'_>) -> bool {
+    let text = token.text;
+    let is_constant = token.kind == TokenKind::String && text.starts_with('\'') && token.closed;
+    is_constant && !text.contains('.') && !text.eq_ignore_ascii_case("'seed'")
+}
+
+/// A string constant without its quotes, single or dollar.
+fn contents(text: &str) -> &str {
+    if text.starts_with('$')
+        && let Some(tag) = text.get(1..).and_then(|rest| rest.find('$'))
+    {
+        let quote = tag + 2;
+        return text.get(quote..text.len().saturating_sub(quote)).unwrap_or("");
+    }
+    text.trim_matches('\'')
 }
 
 /// Words that a parenthesis may follow and that leave nothing behind: key words, types, and functions of PostgreSQL
@@ -307,6 +351,17 @@ mod tests {
             "select set_config($1, 'a', false)",
             "select set_config('my' || '.tenant', 'a', true)",
             "select dblink_connect_u('a')",
+            "set session \"my.tenant\" = 'a'",
+            "set session.tenant = 'a'",
+            "set local.x = 1",
+            "set U&\"my\\002etenant\" = 'a'",
+            "set seed = 0.5",
+            "SET SESSION \"seed\" TO 0.5",
+            "select set_config('Seed', '0.5', false)",
+            "select pg_backup_start('a')",
+            "select pg_create_logical_replication_slot('a', 'b', true)",
+            "do $x$ begin perform set_config('my.tenant', 'a', false); end $x$",
+            "do 'begin perform setseed(0.5); end'",
         ] {
             let effects = of(sql);
             assert!(

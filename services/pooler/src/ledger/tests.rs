@@ -260,6 +260,47 @@ fn full_pool_waits_and_lets_others_pass() {
 }
 
 #[test]
+fn full_pool_of_a_user_with_more_than_a_share_still_serves_its_own() {
+    let mut ledger = Ledger::new(Budget {
+        pool_size: 2,
+        ..Budget::DEFAULT
+    });
+    for other in 2..9 {
+        granted(
+            &mut ledger,
+            Claim {
+                pool: None,
+                ..pinned(other)
+            },
+        );
+    }
+    granted(
+        &mut ledger,
+        Claim {
+            pool: None,
+            ..pinned(1)
+        },
+    );
+    let first = granted(&mut ledger, claim(1, Class::Interactive, 1));
+    granted(&mut ledger, claim(1, Class::Interactive, 1));
+    let third = waiting(&mut ledger, claim(1, Class::Interactive, 1));
+    assert_eq!(ledger.heir(first, POOL), Some(third));
+}
+
+#[test]
+fn connections_are_handed_on_while_the_reserve_is_in_use() {
+    let mut ledger = ledger(2, 1);
+    let shared = || claim(1, Class::Interactive, 1);
+    let first = granted(&mut ledger, shared());
+    let aged = waiting(&mut ledger, shared());
+    assert_eq!(ledger.promote(aged).granted, [aged]);
+    let next = waiting(&mut ledger, shared());
+    assert_eq!(ledger.heir(first, POOL), None);
+    ledger.promote(next);
+    assert_eq!(ledger.heir(first, POOL), Some(next));
+}
+
+#[test]
 fn server_that_has_no_more_is_asked_for_no_more() {
     let mut ledger = ledger(5, 0);
     let shared = || claim(1, Class::Interactive, 1);

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::Pooler;
-use crate::backend::Backend;
+use crate::backend::{Backend, Untaken};
 use crate::connect::connect;
 use crate::error::{PoolerError, TargetError};
 use crate::facts::{self, InstanceFacts};
@@ -55,7 +55,7 @@ pub(super) struct Opened {
 /// What a connection led to.
 pub(super) enum Dialed {
     /// To the instance that was meant.
-    Here(Box<Backend>, InstanceFacts),
+    Here(Untaken, InstanceFacts),
     /// To another one, whose budget it belongs to; it is closed.
     Elsewhere(InstanceId),
 }
@@ -143,7 +143,7 @@ impl Pooler {
             {
                 Dialed::Here(backend, facts) => {
                     return Ok(Opened {
-                        backend: *backend,
+                        backend: backend.take(),
                         facts,
                         instance,
                     });
@@ -177,13 +177,12 @@ impl Pooler {
                         backend.close().await;
                         Ok(Dialed::Elsewhere(other))
                     }
-                    None => Ok(Dialed::Here(Box::new(backend), facts)),
+                    None => Ok(Dialed::Here(Untaken::new(backend), facts)),
                 },
                 Err(error) => Err(error),
             };
-            if let Err(Ok(Dialed::Here(backend, _))) = reply.send(dialed) {
-                backend.close().await;
-            }
+            // What nobody waits for any more closes itself.
+            let _ = reply.send(dialed);
         });
         answer
             .await
@@ -199,6 +198,7 @@ impl Pooler {
             // Not more for us, but what we have: it is shared until there is more.
             Err(TargetError::TooManyClients { retry_after }) if instance.slots.usage().total() > 1 => {
                 instance.slots.lower_ceiling(Instant::now() + *retry_after);
+                reach.succeeded();
             }
             Err(error) => {
                 if error.is_of_the_server() {

@@ -16,7 +16,7 @@ use futures::stream::{BoxStream, unfold};
 use rpc::query::v1::copy_in_request::Kind as CopyInKind;
 use rpc::query::v1::{
     BeginTransactionRequest, CommitTransactionResponse, CopyInRequest, CopyInResponse, ExecuteRequest,
-    IsolationLevel, OpenSessionRequest, SessionMode, TransactionStatus,
+    ExecutionOutcome, IsolationLevel, OpenSessionRequest, SessionMode, TransactionStatus,
 };
 use rpc::{pooler, query, server};
 use store::servers::Server;
@@ -430,11 +430,12 @@ impl Pooler {
                 let run = Execution::new(backend, &control, Some(output), Identity::default()).run(plan);
                 let mut run = Box::pin(run);
                 tokio::select! {
-                    ended = &mut run => ended,
+                    biased;
                     () = closing.cancelled() => {
                         control.close();
                         run.await
                     }
+                    ended = &mut run => ended,
                 }
             };
             // The backend is free when the script is over, so that the next one does not wait for nothing.
@@ -524,7 +525,12 @@ fn answered(
     session: &Session,
     answer: Result<Result<Ended, PoolerError>, oneshot::error::RecvError>,
 ) -> Result<Ended, PoolerError> {
+    let cut_short = |ended: &Ended| {
+        let cut = [ExecutionOutcome::Cancelled, ExecutionOutcome::TimedOut].contains(&ended.outcome);
+        cut && ended.error.is_none()
+    };
     match answer {
+        Ok(Ok(ended)) if ended.lost.is_none() && cut_short(&ended) => Err(PoolerError::ExecutionCancelled),
         Ok(Ok(ended)) if ended.lost.is_none() => Ok(ended),
         Ok(Err(error)) => Err(error),
         // The session is gone; one that shares backends goes on and says that it was recovered.

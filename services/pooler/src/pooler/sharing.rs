@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Pooler;
 use super::opening::Dialed;
-use crate::backend::Backend;
+use crate::backend::{Backend, Untaken};
 use crate::error::{Loss, LossCause, PoolerError, TargetError};
 use crate::hold::Hold;
 use crate::idle::{Own, Rested};
@@ -123,6 +123,10 @@ impl Pooler {
         if let Some(seat) = self.own(session).await? {
             return Ok(seat);
         }
+        // Lost since the work was accepted: nothing has been run yet.
+        if let Some(current) = session.take_untold() {
+            return Err(PoolerError::SessionRecovered { current }.into());
+        }
         let mut instance = self.0.instances.at_hand(pool.key.instance).await?;
         let mut merges = 0;
         while merges < MOST_MERGES {
@@ -140,6 +144,9 @@ impl Pooler {
                 Err(slot) => slot,
             };
             // Much may have happened in the queue.
+            if session.facts.script.is_some() {
+                self.takes_new()?;
+            }
             if !instance.is_ours() {
                 self.0.instances.own(instance.id).await?;
             }
@@ -157,11 +164,11 @@ impl Pooler {
             }
             match dialed? {
                 Dialed::Here(backend, facts) if facts.is_pooler => {
-                    backend.close().await;
+                    backend.take().close().await;
                     return Err(TargetError::IsPooler.into());
                 }
                 Dialed::Here(backend, _) => {
-                    let backend = self.shared(*backend, pool, &instance);
+                    let backend = self.shared(backend.take(), pool, &instance);
                     return Ok(Seat { backend, instance });
                 }
                 Dialed::Elsewhere(other) => {
@@ -235,11 +242,16 @@ impl Pooler {
         let delay = instance.limits().time(Limit::ServerCheckDelay);
         let mut backend = rested.backend;
         let long = rested.since.elapsed() >= delay;
-        if backend.is_alive() && (!long || answers(&mut backend.connection).await) {
-            return Some(backend);
+        if !backend.is_alive() {
+            self.close_later(backend);
+            return None;
         }
-        self.close_later(backend);
-        None
+        // Whoever asks may go away meanwhile.
+        let mut untaken = Untaken::new(backend);
+        if long && !answers(untaken.connection()?).await {
+            return None;
+        }
+        Some(untaken.take())
     }
 
     /// Makes a new backend one of a pool.

@@ -83,6 +83,8 @@ pub(crate) struct Ended {
     pub(crate) cancel_in_doubt: bool,
     /// What holds the session on the backend, or held it there when it was lost.
     pub(crate) pins: Pins,
+    /// Since when its transaction is open, if one is.
+    pub(crate) transaction_since: Option<Instant>,
 }
 
 impl Ended {
@@ -98,6 +100,7 @@ impl Ended {
             lost: None,
             cancel_in_doubt: false,
             pins: Pins::NONE,
+            transaction_since: None,
         }
     }
 
@@ -147,6 +150,8 @@ pub(crate) struct Execution<'a> {
     interrupt: Option<Interrupt>,
     cancelling: Option<Cancelling>,
     cancel_in_doubt: bool,
+    /// Since when a transaction is open, or the statement runs.
+    transaction_since: Option<Instant>,
     rows: i64,
     error: Option<SqlError>,
     /// A statement was not run or failed.
@@ -177,6 +182,7 @@ impl<'a> Execution<'a> {
             interrupt: None,
             cancelling: None,
             cancel_in_doubt: false,
+            transaction_since: None,
             rows: 0,
             error: None,
             incomplete: false,
@@ -230,6 +236,9 @@ impl<'a> Execution<'a> {
             lost,
             cancel_in_doubt: self.cancel_in_doubt,
             pins: self.backend.hold.pins(),
+            transaction_since: self
+                .transaction_since
+                .filter(|_| transaction != pgconn::TransactionStatus::Idle),
         };
         let mut writer = self.writer;
         writer.event(Kind::Finished(ended.finished(self.limits.elapsed())));

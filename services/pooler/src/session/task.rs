@@ -22,8 +22,8 @@ pub(crate) async fn run(session: Arc<Session>, mut backend: Backend, pooler: Poo
     let loss = loop {
         match serve(&session, &mut backend).await {
             Next::Work(execution, work) => {
-                let done = Box::pin(perform(&session, &mut backend, execution, work)).await;
-                session.finish(&done.ended);
+                let done = Box::pin(perform(&session, &mut backend, execution, *work)).await;
+                session.finish(&done.ended, true);
                 done.tell();
             }
             Next::End(loss) => break loss,
@@ -46,7 +46,7 @@ pub(crate) async fn run_shared(session: Arc<Session>, pooler: Pooler) {
             Some(seat) => serve(&session, &mut seat.backend).await,
             None => match (session.end(), session.take_work()) {
                 (Some(loss), _) => Next::End(loss),
-                (None, Some((execution, work))) => Next::Work(execution, work),
+                (None, Some((execution, work))) => Next::Work(execution, Box::new(work)),
                 (None, None) if session.leave() => {
                     gone.not_now();
                     return;
@@ -56,7 +56,7 @@ pub(crate) async fn run_shared(session: Arc<Session>, pooler: Pooler) {
         };
         match next {
             Next::Work(execution, work) => {
-                held = Box::pin(work_shared(&session, held, execution, work, &pooler)).await;
+                held = Box::pin(work_shared(&session, held, execution, *work, &pooler)).await;
             }
             Next::End(loss) => break loss,
             Next::BackendGone => {
@@ -107,7 +107,8 @@ async fn work_shared(
         pooler.check_in(session, seat);
     }
     // Only now: whoever reads the end may come with the next execution at once.
-    session.finish(&done.ended);
+    let told = done.last.is_some() || done.reply.is_some();
+    session.finish(&done.ended, told);
     done.tell();
     kept
 }
@@ -125,7 +126,7 @@ fn refuse(session: &Session, work: Work, why: NoBackend) {
         NoBackend::Cancelled => {
             let ended = Ended::before_it_began();
             session.set_waits_for(None);
-            session.finish(&ended);
+            session.finish(&ended, true);
             work.end_early(ended);
         }
     }
@@ -192,7 +193,7 @@ impl Drop for Gone<'_> {
 
 /// What happened to a session that waited on its backend.
 enum Next {
-    Work(ExecutionId, Work),
+    Work(ExecutionId, Box<Work>),
     End(Loss),
     BackendGone,
 }
@@ -203,7 +204,7 @@ async fn serve(session: &Session, backend: &mut Backend) -> Next {
             return Next::End(loss);
         }
         if let Some((execution, work)) = session.take_work() {
-            return Next::Work(execution, work);
+            return Next::Work(execution, Box::new(work));
         }
         tokio::select! {
             biased;

@@ -540,6 +540,55 @@ async fn waiting_execution_is_seen_and_can_be_cancelled_closed_and_given_up() {
     assert_eq!(world.value(hurried, "SELECT 1").await, "1");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transaction_that_was_cancelled_while_it_waited_did_not_begin() {
+    let world = Arc::new(World::new().await);
+    world.set_budget(1, 0).await;
+    let (holder, waiter) = (world.open_auto().await, world.open_auto().await);
+    world.run(holder, "BEGIN").await;
+    let mut waits = JoinSet::new();
+    let there = Arc::clone(&world);
+    waits.spawn(async move {
+        let request = BeginTransactionRequest::default();
+        there
+            .pooler
+            .begin_transaction(&there.token, waiter, request)
+            .await
+    });
+    let waiting = eventually(DEADLINE, "the session waits", async || {
+        let session = world.describe(waiter).await;
+        (session.state() == SessionState::Waiting)
+            .then_some(session)
+            .ok_or("not yet")
+    })
+    .await;
+    let execution = waiting.execution.parse().unwrap();
+    world
+        .pooler
+        .cancel_execution(&world.token, execution)
+        .await
+        .unwrap();
+    let refused = waits.join_next().await.unwrap().unwrap().unwrap_err();
+    assert_eq!(reason(&refused), ErrorReason::ExecutionCancelled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drained_pooler_leaves_no_backend_and_gives_the_instance_back() {
+    let world = World::new().await;
+    let sessions = futures::future::join_all((0..4).map(|_| world.open_auto())).await;
+    let runs = sessions
+        .iter()
+        .map(|session| world.run(*session, "SELECT pg_sleep(0.1)"));
+    futures::future::join_all(runs).await;
+    world.run(sessions[0], "BEGIN").await;
+    let (_, _stream) = crate::cancelling::start(&world, sessions[1], request("SELECT pg_sleep(60)")).await;
+    world.pooler.drain(tokio::time::Instant::now()).await;
+    assert_eq!(backends(&world).await, 0);
+    let owners = world.store.instance_owners();
+    let owner = owners.owner_of(world.server.instance_id).await.unwrap();
+    assert!(owner.is_none(), "the instance was not given back: {owner:?}");
+}
+
 #[tokio::test]
 async fn unused_session_expires_and_leaves_its_backend_to_others() {
     let world = World::new().await;

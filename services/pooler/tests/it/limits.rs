@@ -141,6 +141,17 @@ async fn transaction_that_works_all_the_time_ends_too() {
 }
 
 #[tokio::test]
+async fn transaction_of_many_short_statements_ends_too() {
+    let world = World::new().await;
+    world.set_limits(&[(Limit::TransactionTimeout, 1000)]).await;
+    let session = world.open().await;
+    let sql = format!("BEGIN; {}", "SELECT pg_sleep(0.2);".repeat(100));
+    let run = world.run(session, &sql).await;
+    assert_eq!(run.outcome(), ExecutionOutcome::TimedOut);
+    assert!(run.tags().len() < 10, "{:?}", run.tags());
+}
+
+#[tokio::test]
 async fn idle_session_ends_when_the_instance_says_so() {
     let world = World::new().await;
     let (idle, pinned) = (world.open_auto().await, world.open_auto().await);

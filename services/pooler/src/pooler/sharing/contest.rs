@@ -57,7 +57,11 @@ impl Pooler {
             return;
         };
         let idle = backend.connection.is_quiet() && backend.hold.pins().is_empty();
-        if idle && backend.hold.can_be_reset() && reset(&mut backend.connection).await.is_ok() {
+        if idle
+            && !self.is_closing()
+            && backend.hold.can_be_reset()
+            && reset(&mut backend.connection).await.is_ok()
+        {
             self.rest_clean(&instance, backend, session);
         } else {
             backend.close().await;
@@ -66,6 +70,10 @@ impl Pooler {
 
     pub(super) fn rest_clean(&self, instance: &Arc<Instance>, mut backend: Backend, session: &Session) {
         let Some(pool) = session.pool() else { return };
+        if self.is_closing() {
+            self.close_later(backend);
+            return;
+        }
         backend.hold = Hold::clean();
         backend.slot().reclassify(Class::Interactive);
         instance.idle.lock().rest(Rested {
@@ -174,7 +182,7 @@ impl Pooler {
                 return;
             }
             drop(deliveries);
-            if instance.slots.wanted() == 0 {
+            if instance.slots.wanted() == 0 && !self.is_closing() {
                 instance.idle.lock().rest(Rested {
                     backend,
                     pool,

@@ -36,28 +36,36 @@ impl Pooler {
         instance.slots.lift_ceiling(Instant::now());
         let limits = instance.limits();
         let longest = limits.time_if_any(Limit::ServerIdleTimeout);
-        let least = limits.count(Limit::MinPoolSize);
+        let (least, most) = (limits.count(Limit::MinPoolSize), limits.count(Limit::PoolSize));
         let (dead, old) = {
             let mut idle = instance.idle.lock();
-            let dead = idle.take(|rested| !rested.backend.is_alive());
+            // Told while nobody can look: who comes for the backend then learns that it is gone.
+            let dead = idle.take(|rested| {
+                let dead = !rested.backend.is_alive();
+                if dead && let Some(session) = rested.session.and_then(|name| self.0.registry.get(name)) {
+                    session.recover();
+                }
+                dead
+            });
             let mut old = Vec::new();
+            let spare_above = |rested: &Resting, size: usize| {
+                let held = instance.slots.held_of_pool(rested.pool);
+                usize::try_from(held).unwrap_or(usize::MAX) > size
+            };
             // A pool somebody lives in keeps its minimum.
             let spare = |rested: &Resting, taken: usize| {
-                let held = usize::try_from(instance.slots.held_of_pool(rested.pool)).unwrap_or(usize::MAX);
-                !lived_in.contains_key(&rested.pool) || held > least + taken
+                !lived_in.contains_key(&rested.pool) || spare_above(rested, least + taken)
             };
             while let Some(rested) = idle.contest_if(|rested| {
                 let rested_long = longest.is_some_and(|longest| rested.since.elapsed() >= longest);
-                rested.backend.is_old() || rested_long && spare(rested, old.len())
+                let too_many = most > 0 && spare_above(rested, most + old.len());
+                rested.backend.is_old() || too_many || rested_long && spare(rested, old.len())
             }) {
                 old.push(rested);
             }
             (dead, old)
         };
         for rested in dead {
-            if let Some(session) = rested.session.and_then(|name| self.0.registry.get(name)) {
-                session.recover();
-            }
             self.close_later(rested.backend);
         }
         for rested in old {
@@ -69,8 +77,10 @@ impl Pooler {
 
     /// Opens a backend for the pool a session lives in, if it has fewer than its minimum and nobody waits.
     fn fill(&self, session: &Arc<Session>) {
-        let instance = Arc::clone(&session.facts.instance);
         let Some(pool) = session.pool() else { return };
+        let Some(instance) = self.0.instances.known(pool.key.instance) else {
+            return;
+        };
         let held = usize::try_from(instance.slots.held_of_pool(pool.number)).unwrap_or(usize::MAX);
         let enough = held >= instance.limits().count(Limit::MinPoolSize);
         if enough || !instance.is_ours() || instance.slots.wanted() > 0 || self.takes_new().is_err() {
@@ -84,21 +94,35 @@ impl Pooler {
             instance: &instance,
             slot: Some(slot),
         };
-        if waits || instance.attempt().is_err() {
+        if waits {
             return;
         }
-        let Some(Err(slot)) = waiting.take() else { return };
+        let slot = match waiting.take() {
+            Some(Err(slot)) => slot,
+            Some(Ok(backend)) => {
+                self.rest_clean(&instance, backend, session);
+                return;
+            }
+            None => return,
+        };
         let (pooler, pool, session) = (self.clone(), Arc::clone(pool), Arc::clone(session));
         self.0.tasks.spawn(async move {
             let Ok(config) = pooler.connect_config(&pool).await else {
                 return;
             };
+            if instance.attempt().is_err() {
+                return;
+            }
             let dialed = pooler
                 .dial(config, slot, Arc::clone(&instance), pool.key.server)
                 .await;
-            if let Ok(Dialed::Here(backend, _)) = dialed {
-                let backend = pooler.shared(*backend, &pool, &instance);
-                pooler.rest_clean(&instance, backend, &session);
+            match dialed {
+                Ok(Dialed::Here(backend, facts)) if facts.is_pooler => backend.take().close().await,
+                Ok(Dialed::Here(backend, _)) => {
+                    let backend = pooler.shared(backend.take(), &pool, &instance);
+                    pooler.rest_clean(&instance, backend, &session);
+                }
+                Ok(Dialed::Elsewhere(_)) | Err(_) => {}
             }
         });
     }

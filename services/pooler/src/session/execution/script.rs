@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use domain::sql::{self, StringSyntax};
+use pgconn::TransactionStatus;
 use rpc::query::v1::parameter::Kind;
 use rpc::query::v1::{OnError, Parameter, Script, ScriptMode};
 use std::time::Duration;
+use tokio::time::Instant;
 
 use super::{Ended, Execution, LastEvents, Lost, Statement};
 use crate::events::EventWriter;
@@ -23,6 +25,9 @@ pub(crate) struct Plan {
     pub(crate) stop_on_error: bool,
     /// The limit of each statement.
     pub(crate) statement_timeout: Option<Duration>,
+    /// The limit of a transaction, and since when one is open.
+    pub(crate) transaction_timeout: Option<Duration>,
+    pub(crate) transaction_since: Option<Instant>,
     /// Most rows sent of each result set.
     pub(crate) max_rows: Option<i64>,
     /// Most rows in a message; 0 for our choice.
@@ -38,6 +43,8 @@ impl Plan {
             one_message: script.mode() == ScriptMode::OneMessage,
             stop_on_error: script.on_error() != OnError::Continue,
             statement_timeout,
+            transaction_timeout: None,
+            transaction_since: None,
             max_rows: script.max_rows.filter(|rows| *rows > 0),
             page: usize::try_from(script.page_size).unwrap_or_default(),
             sql: script.sql,
@@ -63,6 +70,7 @@ impl Execution<'_> {
     /// Runs the script.
     pub(crate) async fn run(mut self, plan: Plan) -> (Ended, Option<LastEvents>) {
         self.writer = EventWriter::new(plan.page);
+        self.transaction_since = plan.transaction_since;
         self.start();
         if self.backend.hold.reads_scripts() {
             let effects = sql::effects(&plan.sql, self.string_syntax());
@@ -148,7 +156,17 @@ impl Execution<'_> {
     }
 
     fn begin_statement(&mut self, plan: &Plan, index: i32, chars_before: usize) {
-        self.limits.statement(plan.statement_timeout);
+        let now = Instant::now();
+        if self.connection().transaction_status() == TransactionStatus::Idle {
+            // The statement is a transaction of its own, or opens one.
+            self.transaction_since = None;
+        }
+        let since = *self.transaction_since.get_or_insert(now);
+        let left = plan
+            .transaction_timeout
+            .map(|whole| whole.saturating_sub(now - since));
+        self.limits
+            .statement(plan.statement_timeout.into_iter().chain(left).min());
         self.statement = Statement::new(index, chars_before, plan.max_rows);
     }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use e2e::backends::client_backends;
 use e2e::world::{Caller, set_budget, set_limits};
 use e2e::{Client, World};
 use futures::future::{try_join, try_join_all};
@@ -103,6 +104,7 @@ async fn change_of_hands(world: &World, caller: &Caller, server: &str) -> anyhow
     };
     set_limits(caller.a(), server, one).await?;
     let (first, second) = try_join(client.open_auto(server), client.open_auto(server)).await?;
+    settle(world, 2).await?;
     let same = in_turn(&[(client.clone(), first.clone()), (client.clone(), second.clone())]).await?;
     set_limits(caller.a(), server, InstanceLimits::default()).await?;
 
@@ -113,6 +115,7 @@ async fn change_of_hands(world: &World, caller: &Caller, server: &str) -> anyhow
     other.a().close_session(&session).await?;
     set_budget(caller.a(), server, 1, 0).await?;
     let third = other.a().open_auto(&theirs).await?;
+    settle(world, 1).await?;
     let people = in_turn(&[(client, first.clone()), (other.a().clone(), third.clone())]).await?;
     set_budget(caller.a(), server, BUDGET, 5).await?;
     close(caller, &[first, second]).await?;
@@ -130,6 +133,18 @@ async fn change_of_hands(world: &World, caller: &Caller, server: &str) -> anyhow
         ],
     );
     Ok(())
+}
+
+/// Waits until backends that a new limit has no place for are gone.
+async fn settle(world: &World, most: i64) -> anyhow::Result<()> {
+    let connection = world.target().cluster().connect().await;
+    for _ in 0..100 {
+        if client_backends(&connection).await <= most {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("the limits take no effect")
 }
 
 /// Calls a second, and the times they took in milliseconds.
