@@ -2,6 +2,8 @@
 
 mod lease;
 mod opening;
+mod script;
+mod session_opening;
 mod sessions;
 mod sharing;
 mod test_server;

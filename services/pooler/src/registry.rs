@@ -65,9 +65,14 @@ impl Tombstones {
 }
 
 impl Registry {
-    /// Adds a session.
-    pub(crate) fn add(&self, session: Arc<Session>) {
-        self.sessions.write().insert(session.facts.name, session);
+    /// Adds a session, unless `most` are there already of which `counts` says yes. 0: any number.
+    pub(crate) fn add(&self, session: &Arc<Session>, most: usize, counts: impl Fn(&Session) -> bool) -> bool {
+        let mut sessions = self.sessions.write();
+        if most > 0 && sessions.values().filter(|other| counts(other)).count() >= most {
+            return false;
+        }
+        sessions.insert(session.facts.name, Arc::clone(session));
+        true
     }
 
     /// Takes a session away and remembers why it ended.

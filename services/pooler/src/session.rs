@@ -9,8 +9,10 @@ mod copy_source;
 mod execution;
 mod pipe;
 mod record;
+mod state;
 mod task;
 mod watchers;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +26,10 @@ use domain::session::{ExecutionName, SessionName};
 use parking_lot::{Mutex, MutexGuard};
 use rpc::query;
 use rpc::query::v1::{
-    ExecutionOutcome, OnDisconnect, PinReason, SessionMode, SessionState, TransactionStatus,
-    WatchSessionResponse,
+    ExecutionOutcome, PinReason, SessionMode, SessionState, TransactionStatus, WatchSessionResponse,
 };
 use time::OffsetDateTime;
 use tokio::sync::mpsc::Receiver;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +38,10 @@ pub(crate) use self::copy_source::{CopySender, CopySource, copy_channel};
 pub(crate) use self::execution::{Ended, Execution, Identity, LastEvents, Plan};
 pub(crate) use self::pipe::{Audience, PipeReader, PipeWriter, pipe};
 use self::record::{Record, ShortError};
+use self::state::State;
 pub(crate) use self::task::{run, run_shared};
 use self::watchers::Watchers;
+pub(crate) use self::work::Work;
 use crate::backend::Backend;
 use crate::error::{Loss, LossCause, PoolerError};
 use crate::instances::Instance;
@@ -74,65 +76,6 @@ pub(crate) fn pin_reasons(pins: Pins) -> Vec<i32> {
         Pin::Sticky => PinReason::Sticky,
     };
     pins.iter().map(|pin| reason(pin).into()).collect()
-}
-
-/// Something for a session to do.
-pub(crate) enum Work {
-    /// A script whose events somebody reads.
-    Script {
-        plan: Plan,
-        output: PipeWriter,
-        on_disconnect: OnDisconnect,
-    },
-    /// A statement of which only the end matters.
-    Quiet {
-        plan: Plan,
-        copy: CopySource,
-        reply: oneshot::Sender<Result<Ended, PoolerError>>,
-    },
-}
-
-impl Work {
-    /// Gives it up with an error.
-    fn fail(self, error: PoolerError) {
-        match self {
-            Self::Script { output, .. } => output.fail(error.into()),
-            // Who waits learns it from what is dropped, or in detail from here.
-            Self::Quiet { reply, .. } => {
-                let _ = reply.send(Err(error));
-            }
-        }
-    }
-
-    /// Ends it before it began.
-    fn end_early(self, ended: Ended) {
-        match self {
-            Self::Script { output, .. } => ended.into_events(output).send(),
-            Self::Quiet { reply, .. } => {
-                let _ = reply.send(Ok(ended));
-            }
-        }
-    }
-
-    /// Keeps it within what the instance allows statements and transactions, of which one may be open since then.
-    fn limit(&mut self, statement: Option<Duration>, transaction: Option<Duration>, since: Option<Instant>) {
-        let (Self::Script { plan, .. } | Self::Quiet { plan, .. }) = self;
-        plan.statement_timeout = plan.statement_timeout.into_iter().chain(statement).min();
-        plan.transaction_timeout = transaction;
-        plan.transaction_since = since;
-    }
-
-    /// Those without whom it is not to go on.
-    pub(crate) fn audience(&self) -> Option<Audience> {
-        match self {
-            Self::Script {
-                output,
-                on_disconnect,
-                ..
-            } if *on_disconnect != OnDisconnect::Continue => Some(output.audience()),
-            Self::Script { .. } | Self::Quiet { .. } => None,
-        }
-    }
 }
 
 /// What never changes about a session.
@@ -175,33 +118,6 @@ pub(crate) struct Session {
     watchers: Watchers,
     ended: CancellationToken,
     clock: Arc<dyn Clock>,
-}
-
-struct State {
-    /// A task serves it. An AUTO session has none while there is nothing to do.
-    served: bool,
-    busy: Option<ExecutionId>,
-    work: Option<Work>,
-    /// Why it ends, from the moment that is decided.
-    end: Option<Loss>,
-    transaction: TransactionStatus,
-    /// Since when a transaction is open.
-    transaction_since: Option<Instant>,
-    /// What holds it on its backend.
-    pins: Pins,
-    backend_pid: i32,
-    incarnation: i64,
-    /// It was recovered, and nobody was told yet.
-    untold: bool,
-    /// Its backend, given back because it holds state.
-    returned: Option<Seat>,
-    /// Where the backend it used last may be at rest.
-    rests_at: Option<Arc<Instance>>,
-    /// What it waits for.
-    waits_for: Option<(Slots, Ticket)>,
-    last_use: Instant,
-    last_use_time: OffsetDateTime,
-    record: Option<Record>,
 }
 
 /// A backend of a shared pool and the instance whose it is.
@@ -655,39 +571,5 @@ impl Session {
         state.record = None;
         state.waits_for = None;
         state.touch(self.clock.now());
-    }
-}
-
-impl State {
-    fn alive(&self) -> Result<(), PoolerError> {
-        match self.end {
-            Some(loss) => Err(PoolerError::StateLost(loss)),
-            None => Ok(()),
-        }
-    }
-
-    fn end_for(&mut self, cause: LossCause) -> Loss {
-        let pins = self.pins;
-        *self.end.get_or_insert(Loss { cause, pins })
-    }
-
-    /// Refuses a call whose caller does not know that the session was recovered.
-    fn tell_incarnation(&mut self, known: i64) -> Result<(), PoolerError> {
-        let untold = std::mem::take(&mut self.untold);
-        let knows = match known {
-            0 => !untold,
-            known => known == self.incarnation,
-        };
-        if knows {
-            return Ok(());
-        }
-        Err(PoolerError::SessionRecovered {
-            current: self.incarnation,
-        })
-    }
-
-    fn touch(&mut self, now: OffsetDateTime) {
-        self.last_use = Instant::now();
-        self.last_use_time = now;
     }
 }

@@ -1,41 +1,29 @@
 //! The calls on sessions.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::sessions::{EventStream, NotificationStream, Sessions, SlotStream, UserToken};
 use async_trait::async_trait;
-use domain::access::{Caller, Permission};
+use domain::access::Permission;
 use domain::id::{ExecutionId, InstanceId, ServerId};
-use domain::limits::Limit;
-use domain::name::Identifier;
-use domain::session::{ExecutionName, SessionId, SessionName};
+use domain::session::{ExecutionName, SessionName};
 use domain::sql::{StatementKind, classify};
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, unfold};
 use rpc::query::v1::copy_in_request::Kind as CopyInKind;
 use rpc::query::v1::{
     BeginTransactionRequest, CommitTransactionResponse, CopyInRequest, CopyInResponse, ExecuteRequest,
-    ExecutionOutcome, IsolationLevel, OpenSessionRequest, SessionMode, TransactionStatus,
+    ExecutionOutcome, IsolationLevel, OpenSessionRequest, TransactionStatus,
 };
 use rpc::{pooler, query, server};
-use store::servers::Server;
 use telemetry::rpc::Id;
 use tokio::sync::oneshot;
 use tonic::Status;
 
-use super::opening::Wish;
-use super::{NoBackend, Pooler};
+use super::Pooler;
 use crate::error::{Loss, LossCause, PoolerError, TargetError};
-use crate::hold::Hold;
-use crate::instances::Instance;
-use crate::ledger::Class;
-use crate::pools::{Pool, Registration};
-use crate::request::{self, Opening, invalid};
-use crate::session::{
-    self, Control, CopySender, CopySource, Ended, Execution, Facts, Identity, Keeping, Plan, Session, Work,
-    copy_channel, pipe,
-};
+use crate::request::{self, invalid};
+use crate::session::{CopySender, CopySource, Ended, Plan, Session, Work, copy_channel};
 
 #[async_trait]
 impl Sessions for Pooler {
@@ -220,7 +208,7 @@ impl Sessions for Pooler {
 }
 
 /// Has the call's closing line say which session it was about.
-fn note(name: SessionName) {
+pub(super) fn note(name: SessionName) {
     telemetry::rpc::record(Id::Server, &name.server);
     telemetry::rpc::record(Id::Session, &name.session);
 }
@@ -233,222 +221,8 @@ impl Pooler {
         self.0.registry.find(name, caller.user)
     }
 
-    fn execution_id(&self) -> ExecutionId {
+    pub(super) fn execution_id(&self) -> ExecutionId {
         ExecutionId::generate(&*self.0.random)
-    }
-
-    async fn open_session(
-        &self,
-        token: &UserToken,
-        request: OpenSessionRequest,
-    ) -> Result<query::v1::Session, PoolerError> {
-        let caller = self.caller(token, Permission::SessionsUse).await?;
-        self.takes_new()?;
-        let server = self.server(&caller, &request.server).await?;
-        let opening = Opening::new(request)?;
-        let name = SessionName {
-            server: server.id,
-            session: SessionId::generate(self.0.me.pooler, &*self.0.random),
-        };
-        note(name);
-        match opening.mode {
-            SessionMode::Auto => self.open_shared(&caller, server, opening, name).await,
-            SessionMode::Unspecified | SessionMode::Pinned => {
-                self.open_pinned(&caller, &server, opening, name).await
-            }
-        }
-    }
-
-    /// The pool of sessions on a server's database that start with these run-time parameters.
-    async fn pool(
-        &self,
-        server: Server,
-        database: Option<Identifier>,
-        parameters: Vec<(String, String)>,
-    ) -> Result<Arc<Pool>, PoolerError> {
-        let credential = self.credential(server.id).await?;
-        if credential.is_none() {
-            return Err(PoolerError::CredentialMissing);
-        }
-        let database = database.unwrap_or_else(|| server.maintenance_database.clone());
-        let registration = Registration { server, credential };
-        Ok(self.0.pools.get(registration, database, parameters))
-    }
-
-    /// A session that has no backend before it needs one.
-    async fn open_shared(
-        &self,
-        caller: &Caller,
-        server: Server,
-        opening: Opening,
-        name: SessionName,
-    ) -> Result<query::v1::Session, PoolerError> {
-        // So that the session is where its instance's budget is.
-        let instance = self.0.instances.own(server.instance_id).await?;
-        self.has_room_for(caller, &instance)?;
-        let registration = self.registration(server.id).await?;
-        let registration = registration.filter(|registration| registration.credential.is_some());
-        let registration = registration.ok_or(PoolerError::CredentialMissing)?;
-        let database = opening.database.clone().unwrap_or(server.maintenance_database);
-        let keeping = Keeping::Auto {
-            pool: self
-                .0
-                .pools
-                .get(registration, database, opening.parameters.clone()),
-            queue_timeout: opening.queue_timeout,
-        };
-        let session = self.new_session(caller, &opening, name, keeping, instance);
-        let described = session.describe();
-        self.0.registry.add(Arc::clone(&session));
-        if self.0.closing.is_cancelled() {
-            self.begin_close(&session, LossCause::Drained);
-        }
-        described
-    }
-
-    /// A session with a backend for life.
-    async fn open_pinned(
-        &self,
-        caller: &Caller,
-        server: &Server,
-        opening: Opening,
-        name: SessionName,
-    ) -> Result<query::v1::Session, PoolerError> {
-        self.has_room_for(caller, &*self.0.instances.own(server.instance_id).await?)?;
-        let opened = Box::pin(self.open(Wish {
-            caller,
-            server,
-            database: opening.database.as_ref(),
-            parameters: opening.parameters.clone(),
-            class: Class::Pinned,
-            holder: name.to_string(),
-            queue_timeout: opening.queue_timeout,
-            insist: false,
-        }))
-        .await?;
-        if opened.facts.is_pooler {
-            opened.backend.close().await;
-            return Err(TargetError::IsPooler.into());
-        }
-        let database = opening.database.as_ref().unwrap_or(&server.maintenance_database);
-        let keeping = Keeping::Pinned {
-            database: database.clone(),
-            username: server.username.clone(),
-            backend_pid: opened.backend.connection.process_id().unwrap_or_default(),
-        };
-        let session = self.new_session(caller, &opening, name, keeping, opened.instance);
-        let described = session.describe();
-        self.0.registry.add(Arc::clone(&session));
-        self.0
-            .tasks
-            .spawn(session::run(Arc::clone(&session), opened.backend, self.clone()));
-        // Opened while the drain began: it is not left behind.
-        if self.0.closing.is_cancelled() {
-            self.begin_close(&session, LossCause::Drained);
-        }
-        described
-    }
-
-    /// Refuses a user who has as many sessions as the instance allows.
-    fn has_room_for(&self, caller: &Caller, instance: &Instance) -> Result<(), PoolerError> {
-        let limit = instance.limits().count(Limit::MaxUserSessions);
-        if limit == 0 {
-            return Ok(());
-        }
-        let sessions = self.0.registry.list(caller.user, None);
-        let here =
-            |session: &&Arc<Session>| self.0.instances.current(session.facts.instance.id) == instance.id;
-        if sessions.iter().filter(here).count() < limit {
-            Ok(())
-        } else {
-            Err(PoolerError::TooManySessions { limit })
-        }
-    }
-
-    fn new_session(
-        &self,
-        caller: &Caller,
-        opening: &Opening,
-        name: SessionName,
-        keeping: Keeping,
-        instance: Arc<Instance>,
-    ) -> Arc<Session> {
-        let facts = Facts {
-            name,
-            script: None,
-            owner: caller.user,
-            keeping,
-            instance,
-            create_time: self.0.clock.now(),
-            idle_timeout: opening.idle_timeout,
-            idle_in_transaction_timeout: opening.idle_in_transaction_timeout,
-        };
-        Arc::new(Session::new(facts, Arc::clone(&self.0.clock)))
-    }
-
-    async fn run_script(
-        &self,
-        token: &UserToken,
-        request: pooler::v1::RunScriptRequest,
-    ) -> Result<EventStream, PoolerError> {
-        let caller = self.caller(token, Permission::SessionsUse).await?;
-        self.takes_new()?;
-        let server = self.server(&caller, &request.server).await?;
-        let database = request::database(&request.database)?;
-        let mut plan = request::plan(request.script)?;
-        let queue_timeout = request::queue_timeout(request.queue_timeout_ms)?;
-        let instance = self.0.instances.at_hand(server.instance_id).await?;
-        let longest = instance.limits().time_if_any(Limit::QueryTimeout);
-        plan.statement_timeout = plan.statement_timeout.into_iter().chain(longest).min();
-        let pool = self.pool(server, database, Vec::new()).await?;
-        let name = SessionName {
-            server: pool.key.server,
-            session: SessionId::generate(self.0.me.pooler, &*self.0.random),
-        };
-        let session = Session::new(
-            Facts {
-                name,
-                script: Some(self.execution_id()),
-                owner: caller.user,
-                keeping: Keeping::Auto { pool, queue_timeout },
-                instance,
-                create_time: self.0.clock.now(),
-                idle_timeout: Duration::ZERO,
-                idle_in_transaction_timeout: Duration::ZERO,
-            },
-            Arc::clone(&self.0.clock),
-        );
-        let checked_out = Box::pin(self.check_out(&session, None)).await;
-        let mut seat = checked_out.map_err(NoBackend::into_error)?;
-        seat.backend.hold = Hold::once();
-        let control = Arc::new(Control::default());
-        let (output, reader) = pipe(Arc::clone(&control.bell));
-        let (closing, pooler) = (self.0.closing.clone(), self.clone());
-        self.0.scripts.spawn(async move {
-            let (ended, last) = {
-                let backend = &mut seat.backend;
-                let run = Execution::new(backend, &control, Some(output), Identity::default()).run(plan);
-                let mut run = Box::pin(run);
-                tokio::select! {
-                    biased;
-                    () = closing.cancelled() => {
-                        control.close();
-                        run.await
-                    }
-                    ended = &mut run => ended,
-                }
-            };
-            // The backend is free when the script is over, so that the next one does not wait for nothing.
-            if ended.lost.is_some() || ended.cancel_in_doubt || closing.is_cancelled() {
-                seat.backend.close().await;
-            } else {
-                pooler.part(&session, Some(seat)).await;
-            }
-            if let Some(last) = last {
-                last.send();
-            }
-        });
-        Ok(reader.boxed())
     }
 
     /// Runs a statement of which only the end matters.

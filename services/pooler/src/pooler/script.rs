@@ -1,0 +1,84 @@
+//! Scripts without a session: what RunQuery and the catalog stand on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::sessions::{EventStream, UserToken};
+use domain::access::Permission;
+use domain::limits::Limit;
+use domain::session::{SessionId, SessionName};
+use futures::StreamExt as _;
+use rpc::pooler;
+
+use super::{NoBackend, Pooler};
+use crate::error::PoolerError;
+use crate::hold::Hold;
+use crate::request;
+use crate::session::{Control, Execution, Facts, Identity, Keeping, Session, pipe};
+
+impl Pooler {
+    pub(super) async fn run_script(
+        &self,
+        token: &UserToken,
+        request: pooler::v1::RunScriptRequest,
+    ) -> Result<EventStream, PoolerError> {
+        let caller = self.caller(token, Permission::SessionsUse).await?;
+        self.takes_new()?;
+        let server = self.server(&caller, &request.server).await?;
+        let database = request::database(&request.database)?;
+        let mut plan = request::plan(request.script)?;
+        let queue_timeout = request::queue_timeout(request.queue_timeout_ms)?;
+        let instance = self.0.instances.at_hand(server.instance_id).await?;
+        let longest = instance.limits().time_if_any(Limit::QueryTimeout);
+        plan.statement_timeout = plan.statement_timeout.into_iter().chain(longest).min();
+        let pool = self.pool(server, database, Vec::new()).await?;
+        let name = SessionName {
+            server: pool.key.server,
+            session: SessionId::generate(self.0.me.pooler, &*self.0.random),
+        };
+        let session = Session::new(
+            Facts {
+                name,
+                script: Some(self.execution_id()),
+                owner: caller.user,
+                keeping: Keeping::Auto { pool, queue_timeout },
+                instance,
+                create_time: self.0.clock.now(),
+                idle_timeout: Duration::ZERO,
+                idle_in_transaction_timeout: Duration::ZERO,
+            },
+            Arc::clone(&self.0.clock),
+        );
+        let checked_out = Box::pin(self.check_out(&session, None)).await;
+        let mut seat = checked_out.map_err(NoBackend::into_error)?;
+        seat.backend.hold = Hold::once();
+        let control = Arc::new(Control::default());
+        let (output, reader) = pipe(Arc::clone(&control.bell));
+        let (closing, pooler) = (self.0.closing.clone(), self.clone());
+        self.0.scripts.spawn(async move {
+            let (ended, last) = {
+                let backend = &mut seat.backend;
+                let run = Execution::new(backend, &control, Some(output), Identity::default()).run(plan);
+                let mut run = Box::pin(run);
+                tokio::select! {
+                    biased;
+                    () = closing.cancelled() => {
+                        control.close();
+                        run.await
+                    }
+                    ended = &mut run => ended,
+                }
+            };
+            // The backend is free when the script is over, so that the next one does not wait for nothing.
+            if ended.lost.is_some() || ended.cancel_in_doubt || closing.is_cancelled() {
+                seat.backend.close().await;
+            } else {
+                pooler.part(&session, Some(seat)).await;
+            }
+            if let Some(last) = last {
+                last.send();
+            }
+        });
+        Ok(reader.boxed())
+    }
+}

@@ -1,0 +1,168 @@
+//! OpenSession: a session with a backend for life, or one that shares.
+
+use std::sync::Arc;
+
+use ::sessions::UserToken;
+use domain::access::{Caller, Permission};
+use domain::limits::Limit;
+use domain::name::Identifier;
+use domain::session::{SessionId, SessionName};
+use rpc::query;
+use rpc::query::v1::{OpenSessionRequest, SessionMode};
+use store::servers::Server;
+
+use super::Pooler;
+use super::opening::Wish;
+use super::sessions::note;
+use crate::error::{LossCause, PoolerError, TargetError};
+use crate::instances::Instance;
+use crate::ledger::Class;
+use crate::pools::{Pool, Registration};
+use crate::request::Opening;
+use crate::session::{self, Facts, Keeping, Session};
+
+impl Pooler {
+    pub(super) async fn open_session(
+        &self,
+        token: &UserToken,
+        request: OpenSessionRequest,
+    ) -> Result<query::v1::Session, PoolerError> {
+        let caller = self.caller(token, Permission::SessionsUse).await?;
+        self.takes_new()?;
+        let server = self.server(&caller, &request.server).await?;
+        let opening = Opening::new(request)?;
+        let name = SessionName {
+            server: server.id,
+            session: SessionId::generate(self.0.me.pooler, &*self.0.random),
+        };
+        note(name);
+        match opening.mode {
+            SessionMode::Auto => self.open_shared(&caller, server, opening, name).await,
+            SessionMode::Unspecified | SessionMode::Pinned => {
+                self.open_pinned(&caller, &server, opening, name).await
+            }
+        }
+    }
+
+    /// The pool of sessions on a server's database that start with these run-time parameters.
+    pub(super) async fn pool(
+        &self,
+        server: Server,
+        database: Option<Identifier>,
+        parameters: Vec<(String, String)>,
+    ) -> Result<Arc<Pool>, PoolerError> {
+        let credential = self.credential(server.id).await?;
+        if credential.is_none() {
+            return Err(PoolerError::CredentialMissing);
+        }
+        let database = database.unwrap_or_else(|| server.maintenance_database.clone());
+        let registration = Registration { server, credential };
+        Ok(self.0.pools.get(registration, database, parameters))
+    }
+
+    /// A session that has no backend before it needs one.
+    async fn open_shared(
+        &self,
+        caller: &Caller,
+        server: Server,
+        opening: Opening,
+        name: SessionName,
+    ) -> Result<query::v1::Session, PoolerError> {
+        // So that the session is where its instance's budget is.
+        let instance = self.0.instances.own(server.instance_id).await?;
+        let (database, parameters) = (opening.database.clone(), opening.parameters.clone());
+        let keeping = Keeping::Auto {
+            pool: self.pool(server, database, parameters).await?,
+            queue_timeout: opening.queue_timeout,
+        };
+        let session = self.new_session(caller, &opening, name, keeping, instance);
+        let described = session.describe();
+        self.admit(&session)?;
+        if self.0.closing.is_cancelled() {
+            self.begin_close(&session, LossCause::Drained);
+        }
+        described
+    }
+
+    /// A session with a backend for life.
+    async fn open_pinned(
+        &self,
+        caller: &Caller,
+        server: &Server,
+        opening: Opening,
+        name: SessionName,
+    ) -> Result<query::v1::Session, PoolerError> {
+        let opened = Box::pin(self.open(Wish {
+            caller,
+            server,
+            database: opening.database.as_ref(),
+            parameters: opening.parameters.clone(),
+            class: Class::Pinned,
+            holder: name.to_string(),
+            queue_timeout: opening.queue_timeout,
+            insist: false,
+        }))
+        .await?;
+        if opened.facts.is_pooler {
+            opened.backend.close().await;
+            return Err(TargetError::IsPooler.into());
+        }
+        let database = opening.database.as_ref().unwrap_or(&server.maintenance_database);
+        let keeping = Keeping::Pinned {
+            database: database.clone(),
+            username: server.username.clone(),
+            backend_pid: opened.backend.connection.process_id().unwrap_or_default(),
+        };
+        let session = self.new_session(caller, &opening, name, keeping, opened.instance);
+        let described = session.describe();
+        if let Err(refused) = self.admit(&session) {
+            self.close_later(opened.backend);
+            return Err(refused);
+        }
+        self.0
+            .tasks
+            .spawn(session::run(Arc::clone(&session), opened.backend, self.clone()));
+        // Opened while the drain began: it is not left behind.
+        if self.0.closing.is_cancelled() {
+            self.begin_close(&session, LossCause::Drained);
+        }
+        described
+    }
+
+    /// Takes a session in, unless its user has as many on its instance as may be.
+    fn admit(&self, session: &Arc<Session>) -> Result<(), PoolerError> {
+        let facts = &session.facts;
+        let limit = facts.instance.limits().count(Limit::MaxUserSessions);
+        let instances = &self.0.instances;
+        let here = |other: &Session| {
+            other.facts.owner == facts.owner
+                && instances.current(other.facts.instance.id) == instances.current(facts.instance.id)
+        };
+        if self.0.registry.add(session, limit, here) {
+            Ok(())
+        } else {
+            Err(PoolerError::TooManySessions { limit })
+        }
+    }
+
+    fn new_session(
+        &self,
+        caller: &Caller,
+        opening: &Opening,
+        name: SessionName,
+        keeping: Keeping,
+        instance: Arc<Instance>,
+    ) -> Arc<Session> {
+        let facts = Facts {
+            name,
+            script: None,
+            owner: caller.user,
+            keeping,
+            instance,
+            create_time: self.0.clock.now(),
+            idle_timeout: opening.idle_timeout,
+            idle_in_transaction_timeout: opening.idle_in_transaction_timeout,
+        };
+        Arc::new(Session::new(facts, Arc::clone(&self.0.clock)))
+    }
+}

@@ -1,0 +1,77 @@
+//! How a session stands. Under the session's lock, always.
+
+use std::sync::Arc;
+
+use domain::id::ExecutionId;
+use domain::pin::Pins;
+use rpc::query::v1::TransactionStatus;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::record::Record;
+use super::{Seat, Work};
+use crate::error::{Loss, LossCause, PoolerError};
+use crate::instances::Instance;
+use crate::ledger::Ticket;
+use crate::slots::Slots;
+
+pub(super) struct State {
+    /// A task serves it. An AUTO session has none while there is nothing to do.
+    pub(super) served: bool,
+    pub(super) busy: Option<ExecutionId>,
+    pub(super) work: Option<Work>,
+    /// Why it ends, from the moment that is decided.
+    pub(super) end: Option<Loss>,
+    pub(super) transaction: TransactionStatus,
+    /// Since when a transaction is open.
+    pub(super) transaction_since: Option<Instant>,
+    /// What holds it on its backend.
+    pub(super) pins: Pins,
+    pub(super) backend_pid: i32,
+    pub(super) incarnation: i64,
+    /// It was recovered, and nobody was told yet.
+    pub(super) untold: bool,
+    /// Its backend, given back because it holds state.
+    pub(super) returned: Option<Seat>,
+    /// Where the backend it used last may be at rest.
+    pub(super) rests_at: Option<Arc<Instance>>,
+    /// What it waits for.
+    pub(super) waits_for: Option<(Slots, Ticket)>,
+    pub(super) last_use: Instant,
+    pub(super) last_use_time: OffsetDateTime,
+    pub(super) record: Option<Record>,
+}
+
+impl State {
+    pub(super) fn alive(&self) -> Result<(), PoolerError> {
+        match self.end {
+            Some(loss) => Err(PoolerError::StateLost(loss)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn end_for(&mut self, cause: LossCause) -> Loss {
+        let pins = self.pins;
+        *self.end.get_or_insert(Loss { cause, pins })
+    }
+
+    /// Refuses a call whose caller does not know that the session was recovered.
+    pub(super) fn tell_incarnation(&mut self, known: i64) -> Result<(), PoolerError> {
+        let untold = std::mem::take(&mut self.untold);
+        let knows = match known {
+            0 => !untold,
+            known => known == self.incarnation,
+        };
+        if knows {
+            return Ok(());
+        }
+        Err(PoolerError::SessionRecovered {
+            current: self.incarnation,
+        })
+    }
+
+    pub(super) fn touch(&mut self, now: OffsetDateTime) {
+        self.last_use = Instant::now();
+        self.last_use_time = now;
+    }
+}
