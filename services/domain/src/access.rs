@@ -1,8 +1,8 @@
 //! Who calls, and what they may do at all. What they may do to one resource is decided where the resource is
 //! read.
 //!
-//! Invariant: a permission is granted by a role and by nothing else; [`Permission::SlotsLease`] is granted to
-//! no user.
+//! Invariant: a permission is granted by a role and by nothing else; [`Permission::SlotsLease`] and
+//! [`Permission::InstancesOwn`] are granted to no user.
 
 use std::fmt;
 use std::str::FromStr;
@@ -105,6 +105,8 @@ permissions! {
     /// Hold slots of an instance's connection budget for children of a worker. Shown by a worker's
     /// certificate only.
     SlotsLease = "slots.lease",
+    /// Own an instance: open connections to it. Shown by a pooler's certificate only.
+    InstancesOwn = "instances.own",
 }
 
 impl Permission {
@@ -132,7 +134,7 @@ impl Role {
     #[must_use]
     pub const fn grants(self, permission: Permission) -> bool {
         match permission {
-            Permission::SlotsLease => false,
+            Permission::SlotsLease | Permission::InstancesOwn => false,
             Permission::UsersRead
             | Permission::UsersCreate
             | Permission::UsersUpdate

@@ -9,6 +9,10 @@ use time::{Duration, OffsetDateTime};
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The current time, in UTC.
     fn now(&self) -> OffsetDateTime;
+
+    /// How long the machine has been running, asleep or awake: what leases are measured by. A timer of the runtime stands
+    /// still while the machine is suspended, and the lease in the config database does not.
+    fn uptime(&self) -> std::time::Duration;
 }
 
 /// The operating system's clock.
@@ -23,17 +27,28 @@ impl Clock for SystemClock {
     fn now(&self) -> OffsetDateTime {
         OffsetDateTime::now_utc()
     }
+
+    fn uptime(&self) -> std::time::Duration {
+        let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        since.try_into().unwrap_or_default()
+    }
 }
 
 /// A clock that stands still until a test moves it.
 #[derive(Debug)]
-pub struct ManualClock(Mutex<OffsetDateTime>);
+pub struct ManualClock {
+    start: OffsetDateTime,
+    now: Mutex<OffsetDateTime>,
+}
 
 impl ManualClock {
     /// A clock that shows `start`.
     #[must_use]
     pub fn new(start: OffsetDateTime) -> Self {
-        Self(Mutex::new(start))
+        Self {
+            start,
+            now: Mutex::new(start),
+        }
     }
 
     /// Moves the clock forward.
@@ -42,12 +57,16 @@ impl ManualClock {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, OffsetDateTime> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> OffsetDateTime {
         *self.lock()
+    }
+
+    fn uptime(&self) -> std::time::Duration {
+        (*self.lock() - self.start).try_into().unwrap_or_default()
     }
 }

@@ -1,6 +1,9 @@
 //! Why a session must stay on its backend: what lives there and nowhere else.
 
 use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
 
 /// A reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,6 +138,25 @@ impl fmt::Display for Pins {
     }
 }
 
+/// A text that names no pins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("expected reasons separated by commas, such as TRANSACTION,SETTING")]
+pub struct UnknownPin;
+
+impl FromStr for Pins {
+    type Err = UnknownPin;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPin> {
+        let names = text.split(',').filter(|name| !name.is_empty());
+        names
+            .map(|name| {
+                let mut all = Pin::ALL.into_iter();
+                all.find(|pin| pin.as_str() == name).ok_or(UnknownPin)
+            })
+            .collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,5 +177,10 @@ mod tests {
         let pins: Pins = [Pin::Sticky, Pin::TempTable].into_iter().collect();
         assert_eq!(pins.to_string(), "TEMP_TABLE,STICKY");
         assert!(Pins::NONE.to_string().is_empty());
+        assert_eq!(
+            ("TEMP_TABLE,STICKY".parse(), "".parse()),
+            (Ok(pins), Ok(Pins::NONE))
+        );
+        assert_eq!("TEMP_TABLE,NONSENSE".parse::<Pins>(), Err(UnknownPin));
     }
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgconn::Connection;
+use store::succession::Connection as Recorded;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::hold::Hold;
 use crate::look::Baseline;
 use crate::pools::Pool;
+use crate::recorder::{Entry, Recorder};
 use crate::slots::Slot;
 
 /// How long a server has to close a connection that says goodbye.
@@ -30,6 +32,8 @@ pub(crate) struct Backend {
     pub(crate) retires: Option<Instant>,
     /// The pool it belongs to, which is known as long as it has a backend.
     pub(crate) pool: Option<Arc<Pool>>,
+    /// Where others can read of it. Ends with the slot.
+    entry: Option<Entry>,
     slot: Slot,
     tasks: TaskTracker,
 }
@@ -44,6 +48,7 @@ impl Backend {
             baseline: Baseline::default(),
             retires: None,
             pool: None,
+            entry: None,
             slot,
             tasks,
         }
@@ -52,6 +57,13 @@ impl Backend {
     /// What it is counted under.
     pub(crate) fn slot(&self) -> &Slot {
         &self.slot
+    }
+
+    /// Writes it down: from then on another connection may be opened.
+    pub(crate) fn record(&mut self, recorder: &Arc<Recorder>, connection: Recorded) {
+        if let Some(permit) = self.slot.lands() {
+            self.entry = Some(recorder.opened(connection, permit));
+        }
     }
 
     /// Counts it under another slot. The one before must hold nothing any more.
@@ -81,13 +93,14 @@ impl Backend {
     pub(crate) async fn close(self) {
         let Self {
             connection,
+            entry,
             slot,
             tasks,
             ..
         } = self;
         let gone = tasks.spawn(async move {
             connection.gone().await;
-            drop(slot);
+            drop((slot, entry));
         });
         if timeout(GOODBYE, gone).await.is_err() {
             tracing::warn!("a backend does not end and keeps its slot");

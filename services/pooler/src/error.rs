@@ -36,6 +36,8 @@ pub enum LossCause {
     PinnedIdleTimeout,
     /// The server was deleted, or is registered otherwise than when the session was opened.
     ServerChanged,
+    /// The pooler that held it is gone.
+    PoolerLost,
 }
 
 /// How a session ended.
@@ -62,6 +64,7 @@ impl LossCause {
             Self::TransactionTimeout => "transaction_timeout",
             Self::PinnedIdleTimeout => "pinned_idle_timeout",
             Self::ServerChanged => "server_changed",
+            Self::PoolerLost => "pooler_lost",
         }
     }
 }
@@ -131,12 +134,15 @@ pub enum PoolerError {
     /// The registration has no password for its destination.
     #[error("no password is stored for this destination")]
     CredentialMissing,
-    /// Another pooler owns the instance.
-    #[error("the instance is owned by pooler {owner}")]
+    /// Another pooler owns the instance, or is about to.
+    #[error("another pooler serves this")]
     Moved {
-        /// Which.
-        owner: PoolerId,
+        /// Which, where that is known.
+        owner: Option<PoolerId>,
     },
+    /// The pooler that held the session does not answer, and is not known to be gone.
+    #[error("the pooler that held the session does not answer; it is not yet known to be gone")]
+    HolderSilent,
     /// This pooler is shutting down.
     #[error("this pooler is shutting down")]
     ShuttingDown,

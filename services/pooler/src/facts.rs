@@ -14,7 +14,9 @@ const INSTANCE: &str = "SELECT pg_catalog.pg_backend_pid(), \
     pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())::pg_catalog.numeric(20,6), \
     pg_catalog.current_setting('max_connections'), \
     pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE'), \
-    SESSION_USER, CURRENT_USER";
+    SESSION_USER, CURRENT_USER, \
+    (SELECT pg_catalog.date_part('epoch', a.backend_start)::pg_catalog.numeric(20,6) \
+     FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a)";
 const SYSTEM_IDENTIFIER: &str = "SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c";
 const ROLE: &str = "SELECT r.rolname, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolreplication, \
     r.rolbypassrls, r.rolconnlimit, pg_catalog.pg_has_role(r.oid, 'pg_monitor', 'MEMBER') \
@@ -37,6 +39,8 @@ pub(crate) struct InstanceFacts {
     pub(crate) is_pooler: bool,
     /// Who the connection is.
     pub(crate) baseline: Baseline,
+    /// When the server took the connection: `pg_stat_activity.backend_start`.
+    pub(crate) backend_start: OffsetDateTime,
 }
 
 /// What the role of a connection may do.
@@ -73,6 +77,7 @@ pub(crate) async fn instance(connection: &mut Connection) -> Result<InstanceFact
             session_user: text(&row, 6).to_owned(),
             current_user: text(&row, 7).to_owned(),
         },
+        backend_start: start_time(text(&row, 8)),
     })
 }
 

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use ::sessions::{Sessions, UserToken};
 use auth::AuthError;
 use domain::access::Permission;
+use domain::id::InstanceId;
 use domain::session::InvalidSessionName;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
@@ -18,8 +19,9 @@ use rpc::pooler::v1::{
     CopyInRequest, CopyInResponse, ExecuteRequest, GetExecutionRequest, GetExecutionResponse,
     GetSessionRequest, GetSessionResponse, KeepSessionAliveRequest, KeepSessionAliveResponse,
     LeaseSlotsRequest, LeaseSlotsResponse, ListSessionsRequest, ListSessionsResponse, OpenSessionRequest,
-    OpenSessionResponse, RollbackTransactionRequest, RollbackTransactionResponse, RunScriptRequest,
-    TestServerRequest, TestServerResponse, WatchSessionRequest, WatchSessionResponse,
+    OpenSessionResponse, RelinquishRequest, RelinquishResponse, RollbackTransactionRequest,
+    RollbackTransactionResponse, RunScriptRequest, TestServerRequest, TestServerResponse,
+    WatchSessionRequest, WatchSessionResponse,
 };
 use rpc::query::v1::copy_in_request::Kind as CopyInKind;
 use secrecy::SecretString;
@@ -86,7 +88,7 @@ fn required<T>(field: &'static str, value: Option<T>) -> Result<T, PoolerError> 
 }
 
 /// The instance is the router's business: the pooler itself reads it from the server's registration.
-const ANY_INSTANCE: domain::id::InstanceId = domain::id::InstanceId::from_uuid(uuid::Uuid::nil());
+const ANY_INSTANCE: InstanceId = InstanceId::from_uuid(uuid::Uuid::nil());
 
 #[tonic::async_trait]
 impl PoolerService for PoolerGrpc {
@@ -304,13 +306,35 @@ impl PoolerService for PoolerGrpc {
             return Err(denied(Permission::SlotsLease));
         }
         let request = request.into_inner();
-        let instance = request
-            .instance
-            .strip_prefix("instances/")
-            .and_then(|id| id.parse().ok());
-        let instance = required("instance", instance)?;
+        let instance = required("instance", instance_id(&request.instance))?;
         Sessions::lease_slots(&self.pooler, instance, request)
             .await
             .map(|stream| Response::new(stream as _))
     }
+
+    async fn relinquish(
+        &self,
+        request: Request<RelinquishRequest>,
+    ) -> Result<Response<RelinquishResponse>, Status> {
+        if !self.peers.has_role(&request, PeerRole::Pooler) {
+            return Err(denied(Permission::InstancesOwn));
+        }
+        let request = request.into_inner();
+        let instance = required("instance", instance_id(&request.instance))?;
+        let term = required("term", u64::try_from(request.term).ok())?;
+        let incarnation = self.pooler.incarnation().to_string();
+        let connections = if request.incarnation == incarnation {
+            self.pooler.relinquish(instance, term)
+        } else {
+            0
+        };
+        Ok(Response::new(RelinquishResponse {
+            incarnation,
+            connections: connections.into(),
+        }))
+    }
+}
+
+fn instance_id(name: &str) -> Option<InstanceId> {
+    name.strip_prefix("instances/").and_then(|id| id.parse().ok())
 }

@@ -82,6 +82,11 @@ impl<S: Copy + Eq + Hash, B> Idle<S, B> {
         own.map_or(Own::Nothing, |place| Own::Backend(self.rested.remove(place)))
     }
 
+    /// True where the session has a backend here, or it is being looked at.
+    pub(crate) fn has(&self, session: S) -> bool {
+        self.contested.contains(&session) || self.rested.iter().any(|rested| rested.session == Some(session))
+    }
+
     /// A backend of the pool that was reset after this user's session. The one that was used last: the others may be
     /// closed then.
     pub(crate) fn clean(&mut self, pool: PoolNumber, user: UserId) -> Option<Rested<S, B>> {

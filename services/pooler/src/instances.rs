@@ -1,30 +1,37 @@
 //! The instances this pooler has to do with: the slots of each, what is known of it, and whether it is ours.
 //!
-//! Ownership: an instance is claimed in the config database before the first connection and renewed by heartbeats. What
-//! counts is our own clock, from the moment a claim was *sent*: by it the lease ends here before it ends there. Once it
-//! has lapsed, nothing is opened until it is renewed; what is open stays open.
+//! Ownership: an instance is claimed in the config database before the first connection and renewed by heartbeats; see
+//! [`crate::ownership`]. Before a claim counts, what other poolers left is counted in its slots.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use domain::clock::Clock;
 use domain::id::{IncarnationId, InstanceId};
 use domain::limits::{Limit, Limits};
 use domain::session::{PoolerId, SessionName};
 use parking_lot::{Mutex, RwLock};
-use store::instance_owners::{Claim, ClaimError, Claimant, Ownership};
+use store::instance_owners::{Claim, ClaimError, Claimant};
 use store::instances::Facts;
+use store::succession::Forerunner as Left;
 use store::{Store, StoreError};
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 
 use crate::backend::Backend;
 use crate::error::{PoolerError, TargetError};
+use crate::forerunner::{Forerunner, MOST_IN_FLIGHT};
 use crate::idle::Idle;
 use crate::ledger::{Budget, Ticket};
+use crate::ownership::{Ownership, Standing};
 use crate::reach::Reach;
 use crate::slots::Slots;
 use crate::status::store_error;
+
+/// How long connections may take to be opened and recorded before an instance is given back.
+const IN_FLIGHT: Duration = Duration::from_secs(15);
 
 /// Who this pooler is.
 #[derive(Debug, Clone)]
@@ -45,32 +52,40 @@ pub(crate) struct Instance {
     pub(crate) deliveries: Mutex<HashMap<Ticket, Backend>>,
     /// Rung when a contest for an idle backend is settled.
     pub(crate) settled: Notify,
+    /// Rung while it is handed over: nobody waits for it here any more.
+    pub(crate) left: Notify,
     /// Whether its server can be reached.
     pub(crate) reach: Mutex<Reach>,
+    /// What others left is looked at by one task at a time.
+    pub(crate) succeeding: tokio::sync::Mutex<()>,
+    /// Other poolers that left something here.
+    pub(crate) forerunners: Mutex<HashMap<IncarnationId, Forerunner>>,
     limits: Mutex<Limits>,
-    held: Mutex<Option<Held>>,
+    ownership: Mutex<Ownership>,
+    /// Connections may be opened, so many at a time.
+    openings: Arc<Semaphore>,
+    clock: Arc<dyn Clock>,
     known: Mutex<Option<Facts>>,
     /// Claims of one instance go one after the other.
     claiming: tokio::sync::Mutex<()>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    term: u64,
-    until: Instant,
-}
-
 impl Instance {
-    fn new(id: InstanceId, pressure: Arc<Notify>) -> Self {
+    fn new(id: InstanceId, pressure: Arc<Notify>, clock: Arc<dyn Clock>) -> Self {
         Self {
             id,
             slots: Slots::new(Budget::DEFAULT, pressure),
             idle: Mutex::new(Idle::new()),
             deliveries: Mutex::default(),
             settled: Notify::new(),
+            left: Notify::new(),
             reach: Mutex::default(),
+            succeeding: tokio::sync::Mutex::default(),
+            forerunners: Mutex::default(),
             limits: Mutex::default(),
-            held: Mutex::default(),
+            ownership: Mutex::default(),
+            openings: Arc::new(Semaphore::new(MOST_IN_FLIGHT as usize)),
+            clock,
             known: Mutex::default(),
             claiming: tokio::sync::Mutex::default(),
         }
@@ -95,9 +110,65 @@ impl Instance {
             .set_reserve_after(row.limits.time_if_any(Limit::ReservePoolTimeout));
     }
 
-    /// True where its lease has not run out.
+    /// True where connections to it may be opened.
     pub(crate) fn is_ours(&self) -> bool {
-        self.held.lock().is_some_and(|held| Instant::now() < held.until)
+        self.standing() == Standing::Owner
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        self.ownership.lock().standing(self.clock.uptime())
+    }
+
+    /// The term in which it is, or was, claimed.
+    pub(crate) fn term(&self) -> Option<u64> {
+        self.ownership.lock().term()
+    }
+
+    /// Changes how it stands with us.
+    fn turn(&self, change: impl FnOnce(Ownership) -> Ownership) -> Ownership {
+        let mut ownership = self.ownership.lock();
+        *ownership = change(*ownership);
+        *ownership
+    }
+
+    /// Another pooler owns it in this term. False where that is no news.
+    pub(crate) fn superseded(&self, by: u64) -> bool {
+        let mut ownership = self.ownership.lock();
+        let after = ownership.superseded(by);
+        std::mem::replace(&mut *ownership, after) != after
+    }
+
+    /// Waits for the right to open a connection, and looks whether it is still ours then.
+    pub(crate) async fn opening(&self) -> Result<OwnedSemaphorePermit, PoolerError> {
+        let permit = Arc::clone(&self.openings).acquire_owned().await;
+        let permit = permit.map_err(|closed| crate::status::internal(&closed))?;
+        match self.standing() {
+            Standing::Owner => Ok(permit),
+            Standing::Lapsed => Err(PoolerError::ConfigDatabase),
+            Standing::Stranger | Standing::Superseded => Err(PoolerError::Moved { owner: None }),
+        }
+    }
+
+    /// Waits until nothing is being opened, and everything that was is recorded.
+    pub(crate) async fn nothing_in_flight(&self) {
+        // An error means that nothing can ever be.
+        let _ = self.openings.acquire_many(MOST_IN_FLIGHT).await;
+    }
+
+    /// Counts what others left, by what is known of them.
+    pub(crate) fn count_left(&self, left: &[Left]) {
+        let mut forerunners = self.forerunners.lock();
+        forerunners.retain(|incarnation, _| left.iter().any(|left| left.incarnation == *incarnation));
+        let mut counted = 0_u32;
+        for left in left {
+            let forerunner = forerunners
+                .entry(left.incarnation)
+                .or_insert_with(|| Forerunner::unasked(left.may_open));
+            let recorded = u32::try_from(left.connections.len()).unwrap_or(u32::MAX);
+            counted = counted.saturating_add(forerunner.counted(recorded) + left.leased_slots);
+        }
+        drop(forerunners);
+        self.slots.set_elsewhere(counted);
     }
 
     /// True where these facts are not yet in the config database.
@@ -115,21 +186,29 @@ impl Instance {
 pub(crate) struct Instances {
     store: Store,
     me: SelfId,
+    clock: Arc<dyn Clock>,
+    /// Nothing is claimed any more.
+    leaving: AtomicBool,
     by_id: RwLock<HashMap<InstanceId, Arc<Instance>>>,
     /// Instances that turned out to be another.
     merged: RwLock<HashMap<InstanceId, InstanceId>>,
     /// Rung when an instance's connections are wanted elsewhere: see [`Slots`].
     pub(crate) pressure: Arc<Notify>,
+    /// Rung when an instance was claimed where others left something.
+    pub(crate) inherited: Notify,
 }
 
 impl Instances {
-    pub(crate) fn new(store: Store, me: SelfId) -> Self {
+    pub(crate) fn new(store: Store, me: SelfId, clock: Arc<dyn Clock>) -> Self {
         Self {
             store,
             me,
+            clock,
+            leaving: AtomicBool::new(false),
             by_id: RwLock::default(),
             merged: RwLock::default(),
             pressure: Arc::default(),
+            inherited: Notify::new(),
         }
     }
 
@@ -140,13 +219,13 @@ impl Instances {
             resource: format!("instances/{id}"),
         })?;
         let instance = self.get_or_add(id);
+        instance.configure(&row);
         if !instance.is_ours() {
             let _claiming = instance.claiming.lock().await;
             if !instance.is_ours() {
                 self.claim(&instance).await?;
             }
         }
-        instance.configure(&row);
         Ok(instance)
     }
 
@@ -190,16 +269,17 @@ impl Instances {
         if let Some(instance) = self.by_id.read().get(&id) {
             return Arc::clone(instance);
         }
-        Arc::clone(
-            self.by_id
-                .write()
-                .entry(id)
-                .or_insert_with(|| Arc::new(Instance::new(id, Arc::clone(&self.pressure)))),
-        )
+        Arc::clone(self.by_id.write().entry(id).or_insert_with(|| {
+            let (pressure, clock) = (Arc::clone(&self.pressure), Arc::clone(&self.clock));
+            Arc::new(Instance::new(id, pressure, clock))
+        }))
     }
 
     async fn claim(&self, instance: &Instance) -> Result<(), PoolerError> {
-        let sent = Instant::now();
+        if self.leaving.load(Ordering::Relaxed) {
+            return Err(PoolerError::Moved { owner: None });
+        }
+        let sent = self.clock.uptime();
         let claimant = Claimant {
             pooler_id: self.me.pooler,
             incarnation: self.me.incarnation,
@@ -214,12 +294,28 @@ impl Instances {
                     tracing::warn!(instance.id = %instance.id, predecessor.pooler = %predecessor.pooler_id,
                         "took over an instance whose owner did not give it back");
                 }
-                *instance.held.lock() = Some(self.held(&ownership, sent));
+                let left = self.left_on(instance.id).await?;
+                // What they were during an earlier term of ours they need not be any more.
+                instance.forerunners.lock().retain(|_, known| known.is_gone());
+                instance.count_left(&left);
+                instance.turn(|standing| standing.claimed(ownership.term, sent, self.me.lease));
+                // It may have begun to leave meanwhile.
+                if self.leaving.load(Ordering::Relaxed) {
+                    instance.turn(Ownership::leaving);
+                    return Err(PoolerError::Moved { owner: None });
+                }
+                if !left.is_empty() {
+                    self.inherited.notify_one();
+                }
                 Ok(())
             }
-            Ok(Claim::Held(ownership)) => Err(PoolerError::Moved {
-                owner: ownership.pooler_id,
-            }),
+            Ok(Claim::Held(ownership)) => {
+                // We may have believed it to be ours.
+                instance.superseded(ownership.term);
+                Err(PoolerError::Moved {
+                    owner: Some(ownership.pooler_id),
+                })
+            }
             Ok(Claim::Withheld { .. }) => Err(PoolerError::ConfigDatabase),
             Err(ClaimError::InstanceNotFound) => Err(PoolerError::NotFound {
                 resource: format!("instances/{}", instance.id),
@@ -228,16 +324,16 @@ impl Instances {
         }
     }
 
-    fn held(&self, ownership: &Ownership, sent: Instant) -> Held {
-        Held {
-            term: ownership.term,
-            until: sent + self.me.lease,
-        }
+    /// What other poolers left on an instance.
+    pub(crate) async fn left_on(&self, id: InstanceId) -> Result<Vec<Left>, PoolerError> {
+        let left = self.store.succession().forerunners(id, self.me.incarnation).await;
+        left.map_err(store_error)
     }
 
-    /// Renews what is ours and takes over changed budgets.
-    pub(crate) async fn renew(&self) -> Result<(), StoreError> {
-        let sent = Instant::now();
+    /// Renews what is ours and takes over changed budgets. Returns what turned out to be somebody else's.
+    pub(crate) async fn renew(&self) -> Result<Vec<Arc<Instance>>, StoreError> {
+        let sent = self.clock.uptime();
+        let lease = self.me.lease;
         let ours = self
             .store
             .instance_owners()
@@ -247,13 +343,17 @@ impl Instances {
             .into_iter()
             .map(|ownership| (ownership.instance_id, ownership))
             .collect();
+        let mut lost = Vec::new();
         for instance in self.all() {
-            let mut held = instance.held.lock();
-            match (ours.get(&instance.id), *held) {
-                (Some(ownership), _) => *held = Some(self.held(ownership, sent)),
-                // A claim that was made meanwhile is not in the answer, and was not superseded either.
-                (None, Some(old)) if old.until <= sent + self.me.lease => *held = None,
-                (None, _) => {}
+            let was = instance.standing();
+            let is = instance.turn(|ownership| match ours.get(&instance.id) {
+                Some(renewed) => ownership.renewed(renewed.term, sent, lease),
+                None => ownership.refused(sent, lease),
+            });
+            let is_lost = matches!(is, Ownership::Superseded { .. }) && was != Standing::Superseded;
+            // One that was merged into another is not lost.
+            if is_lost && self.current(instance.id) == instance.id {
+                lost.push(instance);
             }
         }
         for instance in self.all() {
@@ -267,23 +367,30 @@ impl Instances {
                 *younger.limits.lock() = older.limits();
             }
         }
-        Ok(())
+        Ok(lost)
     }
 
-    /// Gives back what has no connection any more. Called when everything is closed.
-    pub(crate) async fn release(&self) {
+    /// Gives everything back: others may own it while we still serve what we have, of which we open nothing more.
+    pub(crate) async fn give_back(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
         for instance in self.all() {
-            let held = instance.held.lock().take();
-            let Some(held) = held.filter(|_| instance.slots.usage().total() == 0) else {
+            let leaving = instance.turn(Ownership::leaving);
+            let Some(term) = leaving.term_to_give_back() else {
                 continue;
             };
-            let released = self
-                .store
-                .instance_owners()
-                .release(instance.id, self.me.incarnation, held.term)
-                .await;
-            if let Err(error) = released {
-                tracing::warn!(instance.id = %instance.id, %error, "an instance could not be given back");
+            // Whoever takes it over must be able to count all we have.
+            if timeout(IN_FLIGHT, instance.nothing_in_flight()).await.is_err() {
+                tracing::warn!(instance.id = %instance.id, "connections are still being opened: not given back");
+                continue;
+            }
+            let owners = self.store.instance_owners();
+            match owners.release(instance.id, self.me.incarnation, term).await {
+                Ok(_) => {
+                    instance.turn(Ownership::given_back);
+                }
+                Err(error) => {
+                    tracing::warn!(instance.id = %instance.id, %error, "an instance could not be given back");
+                }
             }
         }
     }

@@ -67,10 +67,20 @@ impl Budget {
         }
     }
 
+    /// Where several connections are reserved, the last is kept for a [`Ledger::look`].
+    fn kept_for_looks(&self) -> u32 {
+        u32::from(self.reserved > 1 && self.connections > 1)
+    }
+
+    /// What there is for claims.
+    fn claimable(&self) -> u32 {
+        self.connections - self.kept_for_looks()
+    }
+
     fn limit(&self, class: Class) -> u32 {
         let shared = self.connections.saturating_sub(self.reserved);
         match class {
-            Class::Worker | Class::Monitoring => self.connections,
+            Class::Worker | Class::Monitoring => self.claimable(),
             Class::Pinned if self.most_pinned > 0 => shared.min(self.most_pinned),
             Class::Pinned | Class::Interactive => shared,
         }
@@ -196,6 +206,8 @@ pub struct Ledger {
     budget: Budget,
     /// What the server has for us, where that is known to be less.
     ceiling: Option<u32>,
+    /// Connections that other poolers have or may have, and that count as ours do.
+    elsewhere: u32,
     next: u64,
     usage: Usage,
     held: BTreeMap<Ticket, Claim>,
@@ -215,6 +227,7 @@ impl Ledger {
         Self {
             budget,
             ceiling: None,
+            elsewhere: 0,
             next: 0,
             usage: Usage::default(),
             held: BTreeMap::new(),
@@ -331,11 +344,11 @@ impl Ledger {
     pub fn heir(&self, ticket: Ticket, pool: PoolNumber) -> Option<Ticket> {
         let of_session = |claim: &&Claim| claim.count == 1 && !claim.class.may_take_reserve();
         let holder = self.held.get(&ticket).filter(of_session)?;
-        if self.usage.total() > self.budget.connections {
+        if self.above() > 0 {
             return None;
         }
         // While sessions hold what is reserved, only those take over who may.
-        let over = self.usage.without_reserve() > self.budget.limit(Class::Interactive);
+        let over = self.usage.without_reserve() + self.elsewhere > self.budget.limit(Class::Interactive);
         let fits = |ticket: &Ticket| {
             let claim = self.waiting.get(ticket);
             claim.is_some_and(|claim| {
@@ -389,7 +402,7 @@ impl Ledger {
 
     /// Who would be served if a session gave its connection back.
     fn next_without_one(&self) -> Turn {
-        let without_reserve = self.usage.without_reserve().saturating_sub(1);
+        let without_reserve = (self.usage.without_reserve() + self.elsewhere).saturating_sub(1);
         let mut anybody = false;
         for key in &self.turns {
             let (Some((ticket, count, _)), Some(queue)) = (self.head(*key), self.queues.get(key)) else {
@@ -463,6 +476,36 @@ impl Ledger {
         }
     }
 
+    /// Counts so many connections of other poolers from now on.
+    pub fn set_elsewhere(&mut self, connections: u32) -> Changes {
+        self.elsewhere = connections;
+        Changes {
+            granted: self.dispatch(),
+            refused: Vec::new(),
+        }
+    }
+
+    /// Connections of other poolers.
+    #[must_use]
+    pub fn elsewhere(&self) -> u32 {
+        self.elsewhere
+    }
+
+    /// How many connections there are beyond the budget.
+    #[must_use]
+    pub fn above(&self) -> u32 {
+        (self.usage.total() + self.elsewhere).saturating_sub(self.budget.connections)
+    }
+
+    /// A connection to look after what other poolers left, which is given at once or not at all. There is one for it
+    /// where several are reserved. `insist`: where not, what is counted elsewhere may be long gone, and only a look tells.
+    pub fn look(&mut self, claim: Claim, insist: bool) -> Option<Ticket> {
+        let free = self.usage.total() + self.elsewhere < self.budget.connections;
+        let looking = self.usage.monitoring > 0;
+        let may = !looking && (free || insist && self.budget.kept_for_looks() == 0);
+        may.then(|| self.adopt(claim))
+    }
+
     /// The budget.
     #[must_use]
     pub fn budget(&self) -> Budget {
@@ -534,6 +577,8 @@ impl Ledger {
                 blocked.insert(key);
                 continue;
             };
+            let connections = self.budget.claimable().min(self.ceiling.unwrap_or(u32::MAX));
+            let used = self.used();
             let Some(queue) = self.queues.get_mut(&key) else {
                 blocked.insert(key);
                 continue;
@@ -548,12 +593,11 @@ impl Ledger {
                 self.turns.push_back(key);
                 continue;
             }
-            let connections = self.budget.connections.min(self.ceiling.unwrap_or(u32::MAX));
-            if self.usage.total() + count > connections {
+            if used + self.elsewhere + count > connections {
                 break;
             }
             let shared = self.budget.limit(Class::Interactive);
-            if !key.1 && self.usage.without_reserve() + count > shared {
+            if !key.1 && self.usage.without_reserve() + self.elsewhere + count > shared {
                 only_reserve = true;
                 continue;
             }
@@ -574,6 +618,11 @@ impl Ledger {
             }
         }
         granted
+    }
+
+    /// What counts against claims: a look does not where a connection is kept for it.
+    fn used(&self) -> u32 {
+        self.usage.total() - self.usage.monitoring.min(self.budget.kept_for_looks())
     }
 
     /// The first claim of a queue that waits for nothing but a connection.

@@ -1,22 +1,25 @@
 //! The pooler as a whole: registered in the config database, renewed by heartbeats, drained before it ends.
 
 mod lease;
+mod moving;
 mod opening;
 mod script;
 mod session_opening;
 mod sessions;
 mod sharing;
+mod succession;
 mod test_server;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::sessions::UserToken;
+use ::sessions::peers::Peers;
 use auth::{AuthError, TokenVerifier};
 use domain::access::{Caller, Permission, allows};
 use domain::clock::Clock;
 use domain::egress::EgressPolicy;
-use domain::id::IncarnationId;
+use domain::id::{IncarnationId, InstanceId};
 use domain::random::Random;
 use domain::session::PoolerId;
 use sealing::Opener;
@@ -25,6 +28,7 @@ use store::Store;
 use store::poolers::{NewPooler, PoolerState, ProtocolRange, RegisterPoolerError};
 use telemetry::rpc::Id;
 use thiserror::Error;
+use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +38,7 @@ use crate::connect::Connector;
 use crate::error::{LossCause, PoolerError};
 use crate::instances::{Instances, SelfId};
 use crate::pools::Pools;
+use crate::recorder::Recorder;
 use crate::registry::Registry;
 use crate::session::Session;
 
@@ -53,16 +58,25 @@ pub struct PoolerOptions {
     pub egress: EgressPolicy,
     /// How long it counts as alive, and as owner of its instances, without a heartbeat. Renewed three times as often.
     pub lease: Duration,
+    /// How it reaches other poolers.
+    pub peers: Peers,
+    /// How long another pooler may be silent before its connections are ended, once its instance is ours.
+    pub takeover_grace: Duration,
+    /// How long sessions of an instance that another pooler owns now may hold their backends here.
+    pub drain_timeout: Duration,
 }
 
 impl PoolerOptions {
-    /// A pooler with the usual lease of 15 s.
+    /// A pooler with the usual lease of 15 s, and no way to reach others.
     #[must_use]
     pub fn new(address: String, egress: EgressPolicy) -> Self {
         Self {
             address,
             egress,
             lease: Duration::from_secs(15),
+            peers: Peers::Unreachable,
+            takeover_grace: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -86,6 +100,9 @@ struct Inner {
     instances: Instances,
     pools: Pools,
     registry: Registry,
+    recorder: Arc<Recorder>,
+    /// Rung when an instance is not ours any more.
+    handing_over: Notify,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     me: SelfId,
@@ -128,6 +145,13 @@ impl Pooler {
             .poolers()
             .register(&registration(incarnation, &options))
             .await?;
+        if matches!(options.peers, Peers::Alone) {
+            let owners = store.instance_owners();
+            owners
+                .expire_others(incarnation)
+                .await
+                .map_err(RegisterPoolerError::from)?;
+        }
         let me = SelfId {
             pooler: registered.id,
             incarnation,
@@ -139,9 +163,11 @@ impl Pooler {
         let application_name = format!("pgmoor/{}/{short}", me.pooler);
         let pooler = Self(Arc::new(Inner {
             connector: Connector::new(options.egress.clone(), opener, application_name),
-            instances: Instances::new(store.clone(), me.clone()),
+            instances: Instances::new(store.clone(), me.clone(), Arc::clone(&clock)),
             pools: Pools::default(),
             registry: Registry::default(),
+            recorder: Arc::new(Recorder::new(store.clone(), incarnation)),
+            handing_over: Notify::new(),
             tasks: TaskTracker::new(),
             scripts: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -164,6 +190,21 @@ impl Pooler {
             let ended = sharing.0.ended.clone();
             let both = async { tokio::join!(sharing.relieve_all(), sharing.sweep_on()) };
             ended.run_until_cancelled(both).await;
+        });
+        let handing = pooler.clone();
+        pooler.0.tasks.spawn(async move {
+            let ended = handing.0.ended.clone();
+            ended.run_until_cancelled(handing.hand_over_all()).await;
+        });
+        let taking = pooler.clone();
+        pooler.0.tasks.spawn(async move {
+            let draining = taking.0.draining.clone();
+            draining.run_until_cancelled(taking.succeed_on()).await;
+        });
+        let recording = pooler.clone();
+        pooler.0.tasks.spawn(async move {
+            let ended = recording.0.ended.clone();
+            ended.run_until_cancelled(recording.0.recorder.run()).await;
         });
         Ok(pooler)
     }
@@ -233,12 +274,27 @@ impl Pooler {
             }
         }
         store.instance_owners().note_timeline(options.lease).await?;
-        self.0.instances.renew().await?;
+        for lost in self.0.instances.renew().await? {
+            tracing::warn!(instance.id = %lost.id, "an instance is another pooler's now");
+            self.0.handing_over.notify_one();
+        }
         Ok(())
     }
 
-    /// Takes nothing new, waits for sessions and scripts until `deadline`, ends the rest (rolling back what they had open), gives
-    /// its instances back and signs off.
+    /// Another pooler owns an instance, in that term. Returns how many connections to it are still ours.
+    pub(crate) fn relinquish(&self, id: InstanceId, term: u64) -> u32 {
+        let Some(instance) = self.0.instances.known(id) else {
+            return 0;
+        };
+        if instance.superseded(term) {
+            tracing::warn!(instance.id = %id, "an instance is another pooler's now");
+        }
+        self.0.handing_over.notify_one();
+        instance.slots.usage().total()
+    }
+
+    /// Takes nothing new and gives its instances back, so that others serve what is free at once. Waits for the rest until
+    /// `deadline`, ends what is left then (rolling back what it had open) and signs off.
     pub async fn drain(&self, deadline: Instant) {
         let Inner {
             registry,
@@ -254,6 +310,8 @@ impl Pooler {
         } = &*self.0;
         draining.cancel();
         tracing::info!(sessions = registry.len(), "draining");
+        instances.give_back().await;
+        self.0.handing_over.notify_one();
         let empty = async {
             while registry.len() > 0 {
                 let sessions = registry.all();
@@ -278,7 +336,9 @@ impl Pooler {
         if timeout(LAST_GOODBYE, all).await.is_err() {
             tracing::warn!("backends did not end in time");
         }
-        instances.release().await;
+        if timeout(LAST_GOODBYE, self.0.recorder.finish()).await.is_err() {
+            tracing::warn!("connections and sessions stay on the record");
+        }
         if let Err(error) = store.poolers().deregister(me.incarnation).await {
             tracing::warn!(%error, "the pooler could not sign off");
         }

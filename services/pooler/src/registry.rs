@@ -30,8 +30,17 @@ pub(crate) struct Registry {
 #[derive(Debug, Clone, Copy)]
 struct Tombstone {
     owner: UserId,
-    loss: Loss,
+    end: End,
     at: Instant,
+}
+
+/// Why a session is not here any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It ended.
+    Lost(Loss),
+    /// It goes on at another pooler.
+    Moved,
 }
 
 #[derive(Debug, Default)]
@@ -58,9 +67,14 @@ impl Tombstones {
         }
     }
 
-    fn loss(&self, name: &SessionName, owner: UserId) -> Option<Loss> {
+    fn end(&self, name: &SessionName, owner: UserId) -> Option<End> {
         let tombstone = self.by_name.get(name)?;
-        (tombstone.owner == owner && tombstone.at.elapsed() <= MEMORY).then_some(tombstone.loss)
+        (tombstone.owner == owner && tombstone.at.elapsed() <= MEMORY).then_some(tombstone.end)
+    }
+
+    /// It is back.
+    fn forget(&mut self, name: &SessionName) {
+        self.by_name.remove(name);
     }
 }
 
@@ -72,34 +86,53 @@ impl Registry {
             return false;
         }
         sessions.insert(session.facts.name, Arc::clone(session));
+        drop(sessions);
+        self.ended.lock().forget(&session.facts.name);
         true
+    }
+
+    /// Takes a session away that goes on at another pooler.
+    pub(crate) fn moved(&self, session: &Session) {
+        self.remove(session.facts.name, session.facts.owner, End::Moved);
+    }
+
+    /// Remembers the end of a session that was never here.
+    pub(crate) fn lost_elsewhere(&self, name: SessionName, owner: UserId, loss: Loss) {
+        self.remove(name, owner, End::Lost(loss));
     }
 
     /// Takes a session away and remembers why it ended.
     pub(crate) fn end(&self, session: &Session, loss: Loss) {
+        self.remove(session.facts.name, session.facts.owner, End::Lost(loss));
+    }
+
+    fn remove(&self, name: SessionName, owner: UserId, end: End) {
         let tombstone = Tombstone {
-            owner: session.facts.owner,
-            loss,
+            owner,
+            end,
             at: Instant::now(),
         };
         // In this order it is never neither here nor there.
-        self.ended.lock().remember(session.facts.name, tombstone);
-        self.sessions.write().remove(&session.facts.name);
+        self.ended.lock().remember(name, tombstone);
+        self.sessions.write().remove(&name);
     }
 
-    /// The caller's session.
-    pub(crate) fn find(&self, name: SessionName, caller: UserId) -> Result<Arc<Session>, PoolerError> {
+    /// The caller's session; nothing where it was never here.
+    pub(crate) fn find(
+        &self,
+        name: SessionName,
+        caller: UserId,
+    ) -> Result<Option<Arc<Session>>, PoolerError> {
         if let Some(session) = self.sessions.read().get(&name)
             && session.facts.owner == caller
         {
-            return Ok(Arc::clone(session));
+            return Ok(Some(Arc::clone(session)));
         }
-        Err(match self.ended.lock().loss(&name, caller) {
-            Some(loss) => PoolerError::StateLost(loss),
-            None => PoolerError::NotFound {
-                resource: name.to_string(),
-            },
-        })
+        match self.ended.lock().end(&name, caller) {
+            Some(End::Lost(loss)) => Err(PoolerError::StateLost(loss)),
+            Some(End::Moved) => Err(PoolerError::Moved { owner: None }),
+            None => Ok(None),
+        }
     }
 
     /// A session of whomever, while it lives.
@@ -160,12 +193,12 @@ mod tests {
         let mut tombstones = Tombstones::default();
         let tombstone = Tombstone {
             owner,
-            loss: LOSS,
+            end: End::Lost(LOSS),
             at: Instant::now(),
         };
         tombstones.remember(name, tombstone);
-        assert_eq!(tombstones.loss(&name, owner), Some(LOSS));
-        assert_eq!(tombstones.loss(&name, other), None);
+        assert_eq!(tombstones.end(&name, owner), Some(End::Lost(LOSS)));
+        assert_eq!(tombstones.end(&name, other), None);
     }
 
     #[tokio::test]
@@ -177,13 +210,16 @@ mod tests {
         for name in &names {
             let tombstone = Tombstone {
                 owner,
-                loss: LOSS,
+                end: End::Lost(LOSS),
                 at: Instant::now(),
             };
             tombstones.remember(*name, tombstone);
         }
         assert_eq!(tombstones.by_name.len(), MOST_REMEMBERED);
-        assert_eq!(tombstones.loss(&names[0], owner), None);
-        assert_eq!(tombstones.loss(&names[MOST_REMEMBERED], owner), Some(LOSS));
+        assert_eq!(tombstones.end(&names[0], owner), None);
+        assert_eq!(
+            tombstones.end(&names[MOST_REMEMBERED], owner),
+            Some(End::Lost(LOSS))
+        );
     }
 }

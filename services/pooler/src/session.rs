@@ -13,6 +13,7 @@ mod state;
 mod task;
 mod watchers;
 mod work;
+mod written;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,9 @@ use rpc::query;
 use rpc::query::v1::{
     ExecutionOutcome, PinReason, SessionMode, SessionState, TransactionStatus, WatchSessionResponse,
 };
+use store::sessions::Standing;
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +41,7 @@ pub(crate) use self::copy_source::{CopySender, CopySource, copy_channel};
 pub(crate) use self::execution::{Ended, Execution, Identity, LastEvents, Plan};
 pub(crate) use self::pipe::{Audience, PipeReader, PipeWriter, pipe};
 use self::record::{Record, ShortError};
-use self::state::State;
+use self::state::{State, Written};
 pub(crate) use self::task::{run, run_shared};
 use self::watchers::Watchers;
 pub(crate) use self::work::Work;
@@ -77,6 +80,9 @@ pub(crate) fn pin_reasons(pins: Pins) -> Vec<i32> {
     };
     pins.iter().map(|pin| reason(pin).into()).collect()
 }
+
+/// Pins that hold for less are not written down.
+const PASSING: Duration = Duration::from_secs(1);
 
 /// What never changes about a session.
 #[derive(Debug, Clone)]
@@ -117,7 +123,25 @@ pub(crate) struct Session {
     /// Who follows its notifications.
     watchers: Watchers,
     ended: CancellationToken,
+    /// Rung when it is decided whether it moves to another pooler.
+    settled: Notify,
     clock: Arc<dyn Clock>,
+}
+
+/// What happened to a session before it came here.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recovery {
+    /// Counts from 1 how often it was recovered.
+    pub(crate) incarnation: i64,
+    /// Nobody was told of the last time.
+    pub(crate) untold: bool,
+}
+
+impl Recovery {
+    const NONE: Self = Self {
+        incarnation: 1,
+        untold: false,
+    };
 }
 
 /// A backend of a shared pool and the instance whose it is.
@@ -148,6 +172,11 @@ pub(crate) enum Needs {
 impl Session {
     /// A session that begins now, outside a transaction.
     pub(crate) fn new(facts: Facts, clock: Arc<dyn Clock>) -> Self {
+        Self::recovered(facts, Recovery::NONE, clock)
+    }
+
+    /// A session that goes on here, outside a transaction.
+    pub(crate) fn recovered(facts: Facts, recovery: Recovery, clock: Arc<dyn Clock>) -> Self {
         let (served, pins, backend_pid) = match &facts.keeping {
             Keeping::Pinned { backend_pid, .. } => (true, Pins::NONE.with(Pin::Mode), *backend_pid),
             Keeping::Auto { .. } => (false, Pins::NONE, 0),
@@ -161,13 +190,20 @@ impl Session {
             transaction_since: None,
             pins,
             backend_pid,
-            incarnation: 1,
-            untold: false,
+            incarnation: recovery.incarnation,
+            untold: recovery.untold,
+            moving: false,
+            written: Written {
+                pins,
+                incarnation: recovery.incarnation,
+                untold: recovery.untold,
+            },
+            pins_since: Instant::now(),
             returned: None,
             rests_at: None,
             waits_for: None,
             last_use: Instant::now(),
-            last_use_time: facts.create_time,
+            last_use_time: clock.now(),
             record: None,
         };
         Self {
@@ -176,6 +212,7 @@ impl Session {
             state: Mutex::new(state),
             watchers: Watchers::default(),
             ended: CancellationToken::new(),
+            settled: Notify::new(),
             clock,
         }
     }
@@ -218,6 +255,9 @@ impl Session {
     ) -> Result<Needs, PoolerError> {
         let mut state = self.state.lock();
         state.alive()?;
+        if state.moving {
+            return Err(PoolerError::Moved { owner: None });
+        }
         if state.busy.is_some() {
             return Err(PoolerError::SessionBusy);
         }
@@ -444,7 +484,7 @@ impl Session {
         if state.end.is_some() {
             return Err(Box::new(seat));
         }
-        state.pins = seat.backend.hold.pins();
+        state.set_pins(seat.backend.hold.pins());
         // It is pinned from now on, and so is the time it may be idle.
         state.last_use = Instant::now();
         state.backend_pid = seat.backend.connection.process_id().unwrap_or_default();
@@ -508,6 +548,91 @@ impl Session {
         self.state.lock().end
     }
 
+    /// Begins to let go of it, if nothing holds it. Until [`Session::moved`] or [`Session::stays`] it is given nothing to do.
+    pub(crate) fn begin_move(&self) -> Option<Standing> {
+        let shared = self.pool().is_some() && self.facts.script.is_none();
+        let mut state = self.state.lock();
+        let name = self.facts.name;
+        let rests = |instance: &Arc<Instance>| instance.idle.lock().has(name);
+        let free = state.busy.is_none()
+            && state.work.is_none()
+            && state.end.is_none()
+            && state.returned.is_none()
+            && state.pins.is_empty()
+            && !state.moving
+            && !state.rests_at.as_ref().is_some_and(rests);
+        if !(shared && free) {
+            return None;
+        }
+        state.moving = true;
+        Some(self.standing(&state))
+    }
+
+    /// It could not be let go of.
+    pub(crate) fn stays(&self) {
+        self.state.lock().moving = false;
+        self.settled.notify_waiters();
+    }
+
+    /// It is another pooler's.
+    pub(crate) fn moved(&self) {
+        self.watchers.end();
+        self.ended.cancel();
+        self.settled.notify_waiters();
+    }
+
+    /// True while it is being let go of.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.state.lock().moving
+    }
+
+    /// Waits until it is decided whether it moves.
+    pub(crate) async fn move_settled(&self) {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            if !self.state.lock().moving || self.ended.is_cancelled() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// What others have to know of how it stands.
+    pub(crate) fn written(&self) -> Standing {
+        self.standing(&self.state.lock())
+    }
+
+    fn standing(&self, state: &State) -> Standing {
+        Standing {
+            id: self.facts.name.session,
+            incarnation: state.incarnation,
+            untold: state.untold,
+            pins: state.pins,
+        }
+    }
+
+    /// How it stands, where others know it otherwise. Pins count once they have held for a while: what comes and goes with
+    /// every transaction would keep the config database busy and tell nobody anything.
+    pub(crate) fn news(&self) -> Option<Standing> {
+        let mut state = self.state.lock();
+        let known = state.written.pins == state.pins
+            && state.written.incarnation == state.incarnation
+            && state.written.untold == state.untold;
+        let passing = !state.pins.is_empty() && state.pins_since.elapsed() < PASSING;
+        let private = self.facts.script.is_some();
+        if known || passing || private || state.moving || state.end.is_some() {
+            return None;
+        }
+        state.written = Written {
+            pins: state.pins,
+            incarnation: state.incarnation,
+            untold: state.untold,
+        };
+        Some(self.standing(&state))
+    }
+
     fn set_end(&self, cause: LossCause) -> Loss {
         self.state.lock().end_for(cause)
     }
@@ -540,12 +665,12 @@ impl Session {
                 state.transaction = ended.transaction;
                 // What was found on its backend since is newer.
                 if state.returned.is_none() {
-                    state.pins = ended.pins;
+                    state.set_pins(ended.pins);
                 }
                 state.transaction_since = ended.transaction_since;
             }
             Some(cause) if self.pool().is_none() || !ended.pins.is_empty() => {
-                state.pins = ended.pins;
+                state.set_pins(ended.pins);
                 state.end_for(cause);
             }
             // Nothing was pinned: the session goes on on another backend. Who saw that one go needs not be told again.
@@ -553,7 +678,7 @@ impl Session {
                 state.untold = ended.lost.is_none() || !told;
                 state.transaction = TransactionStatus::Idle;
                 state.transaction_since = None;
-                state.pins = Pins::NONE;
+                state.set_pins(Pins::NONE);
                 state.incarnation += 1;
             }
         }

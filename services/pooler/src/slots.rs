@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::ledger::{Budget, Changes, Claim, Claimed, Class, Ledger, PoolNumber, Refused, Ticket, Usage};
 
@@ -141,6 +141,7 @@ impl Slots {
                 granted: true,
                 wanted,
                 promoted: None,
+                in_flight: None,
             }),
             Claimed::Waiting(ticket) => {
                 self.pressure.notify_one();
@@ -150,6 +151,7 @@ impl Slots {
                     granted: false,
                     wanted,
                     promoted,
+                    in_flight: None,
                 })
             }
             Claimed::Refused(Refused::TooMany { limit }) => Err(SlotRefused::TooMany { wanted, limit }),
@@ -191,6 +193,45 @@ impl Slots {
             state.ceiling_until = None;
             let changes = state.ledger.set_ceiling(None);
             state.wake(changes);
+        }
+    }
+
+    /// Counts so many connections of other poolers from now on.
+    pub fn set_elsewhere(&self, connections: u32) {
+        let mut state = self.state.lock();
+        if state.ledger.elsewhere() != connections {
+            let changes = state.ledger.set_elsewhere(connections);
+            state.wake(changes);
+            self.pressure.notify_one();
+        }
+    }
+
+    /// A connection for a look, at once or not at all: see [`Ledger::look`].
+    #[must_use]
+    pub fn look(&self, claim: Claim, insist: bool) -> Option<Slot> {
+        let wanted = claim.count;
+        let ticket = self.state.lock().ledger.look(claim, insist)?;
+        Some(Slot {
+            slots: self.clone(),
+            ticket,
+            granted: true,
+            wanted,
+            promoted: None,
+            in_flight: None,
+        })
+    }
+
+    /// Counts connections that are there already, whatever the budget says.
+    #[must_use]
+    pub fn adopt(&self, claim: Claim) -> Slot {
+        let wanted = claim.count;
+        Slot {
+            slots: self.clone(),
+            ticket: self.state.lock().ledger.adopt(claim),
+            granted: true,
+            wanted,
+            promoted: None,
+            in_flight: None,
         }
     }
 
@@ -245,12 +286,8 @@ impl Slots {
     #[must_use]
     pub fn wanted(&self) -> usize {
         let state = self.state.lock();
-        let above = state
-            .ledger
-            .usage()
-            .total()
-            .saturating_sub(state.ledger.budget().connections);
-        state.ledger.waiting_for_connections() + usize::try_from(above).unwrap_or(usize::MAX)
+        let above = usize::try_from(state.ledger.above()).unwrap_or(usize::MAX);
+        state.ledger.waiting_for_connections() + above
     }
 
     /// How many claims wait, for a connection or for a place in their pool.
@@ -333,6 +370,8 @@ pub struct Slot {
     wanted: u32,
     /// When it may take what is reserved.
     promoted: Option<Instant>,
+    /// What lets another connection be opened, while this one is not recorded.
+    in_flight: Option<OwnedSemaphorePermit>,
 }
 
 impl Slot {
@@ -375,6 +414,16 @@ impl Slot {
         .await;
         self.granted = granted.is_ok();
         granted
+    }
+
+    /// Holds `permit` while what it counts is being opened.
+    pub(crate) fn takes_off(&mut self, permit: OwnedSemaphorePermit) {
+        self.in_flight = Some(permit);
+    }
+
+    /// What it was given by [`Slot::takes_off`].
+    pub(crate) fn lands(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.in_flight.take()
     }
 
     /// The claim's name in the ledger.

@@ -80,7 +80,7 @@ impl From<PoolerError> for Status {
                 plain(Code::FailedPrecondition, ErrorReason::CredentialMissing, message)
             }
             PoolerError::Moved { owner } => {
-                let metadata = [("pooler", owner.to_string())];
+                let metadata = owner.map(|owner| ("pooler", owner.to_string()));
                 status(
                     Code::Unavailable,
                     ErrorReason::Moved,
@@ -89,6 +89,13 @@ impl From<PoolerError> for Status {
                     retry(RETRY),
                 )
             }
+            PoolerError::HolderSilent => status(
+                Code::Unavailable,
+                ErrorReason::PoolerUnavailable,
+                message,
+                NONE,
+                retry(RETRY),
+            ),
             PoolerError::ShuttingDown => status(
                 Code::Unavailable,
                 ErrorReason::ShuttingDown,

@@ -1,15 +1,19 @@
 //! Sessions that are held by other processes: finds the right pooler and asks it over gRPC.
 //!
-//! A call on a session goes where the session's id says, without asking any database. A call that opens something goes to
-//! the instance's owner, or to whoever would become it. A pooler's status reaches the caller as it came; where none came,
-//! because the pooler cannot be reached, the status is UNAVAILABLE `POOLER_UNAVAILABLE`.
+//! A call on a session goes where the session's id says, or where it was found last, without asking any database; from
+//! there it follows the session if that has moved. A call that opens something goes to the instance's owner, or to whoever
+//! would become it. A pooler's status reaches the caller as it came; where none came, because the pooler cannot be reached,
+//! the status is UNAVAILABLE `POOLER_UNAVAILABLE`, or UNKNOWN `OUTCOME_UNKNOWN` where the call may have been carried out and
+//! is not one that can be repeated.
 
 mod channels;
 mod failure;
+mod found;
 mod route;
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::id::{InstanceId, ServerId};
@@ -22,18 +26,24 @@ use rpc::pooler::v1::pooler_service_client::PoolerServiceClient;
 use rpc::{pooler, query, server};
 use secrecy::ExposeSecret as _;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, ClientTlsConfig};
 use tonic::{Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use self::channels::Channels;
-use self::failure::{broken, reached_nobody, unavailable};
-use crate::directory::Directory;
+use self::failure::{broken, outcome_unknown, reached_nobody, unavailable};
+use self::found::Found;
+use crate::directory::{Directory, PoolerEntry};
 use crate::{EventStream, NotificationStream, Sessions, SlotStream, UserToken};
 
 /// Poolers asked before giving up: the first may have become the wrong one, and so may the one it names.
 const MOST_HOPS: usize = 3;
+/// How long a call follows a session that moves.
+const FOLLOW: Duration = Duration::from_secs(3);
+/// Before a pooler is asked again that was asked already: what moves needs a moment to arrive.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Adds the trace context of the current span to a call's metadata (W3C Trace Context).
 pub type InjectTrace = fn(&mut MetadataMap);
@@ -43,7 +53,17 @@ pub type InjectTrace = fn(&mut MetadataMap);
 pub struct PoolerClient {
     directory: Directory,
     channels: Channels,
+    found: Found,
     inject_trace: InjectTrace,
+}
+
+/// Whether a call may be sent again where it is not known what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeating {
+    /// It does the same twice as once.
+    Harmless,
+    /// It may do twice what is wanted once.
+    Harmful,
 }
 
 type Client = PoolerServiceClient<Channel>;
@@ -57,6 +77,7 @@ impl PoolerClient {
         Self {
             directory,
             channels: Channels::new(tls),
+            found: Found::default(),
             inject_trace,
         }
     }
@@ -82,24 +103,72 @@ impl PoolerClient {
         Ok(request)
     }
 
-    /// The pooler that holds a session, as far as its id tells. Where that one is dead, any other: it tells the caller that
-    /// the session is gone, which is no reason to try again.
-    fn holder(&self, name: SessionName) -> Result<Client, Status> {
-        let hint = name.session.pooler_hint();
-        let snapshot = self.directory.snapshot();
-        let hinted = snapshot.poolers.iter().find(|entry| entry.pooler == hint);
-        let entry = hinted.or_else(|| snapshot.poolers.first());
-        self.channels.client(entry.ok_or_else(unavailable)?)
+    /// Asks the pooler that holds a session, wherever it has moved to.
+    async fn at_session<M: Clone, T>(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+        message: M,
+        repeating: Repeating,
+        call: Call<M, T>,
+    ) -> Result<Response<T>, Status> {
+        let give_up = Instant::now() + FOLLOW;
+        let mut asked: Vec<PoolerId> = Vec::new();
+        let mut to = Some(self.found.holder(name.session));
+        loop {
+            let snapshot = self.directory.snapshot();
+            let known = to.and_then(|to| snapshot.poolers.iter().find(|entry| entry.pooler == to));
+            // Where nobody has that number, any other can tell where the session is, or go on with it.
+            let entry = known.or_else(|| route::any(&snapshot, name, &asked));
+            let entry = entry
+                .or_else(|| route::any(&snapshot, name, &[]))
+                .ok_or_else(unavailable)?;
+            if asked.contains(&entry.pooler) {
+                sleep(AGAIN).await;
+            }
+            asked.push(entry.pooler);
+            let request = self.user_request(token, message.clone())?;
+            let error = match call(self.channels.client(entry)?, request).await {
+                Ok(answer) => {
+                    self.found.note(name.session, entry.pooler);
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            match rpc::error::reason(&error) {
+                Some(ErrorReason::Moved) => to = named_owner(&error),
+                Some(ErrorReason::SessionStateLost | ErrorReason::ResourceNotFound) => {
+                    self.found.forget(name.session);
+                    return Err(error);
+                }
+                Some(_) => return Err(error),
+                // The transport says so.
+                None if repeating == Repeating::Harmless || reached_nobody(&error) => to = None,
+                None => return Err(outcome_unknown(error)),
+            }
+            if Instant::now() >= give_up {
+                return Err(broken(error));
+            }
+        }
     }
 
-    /// Asks the owner of an instance, or one after the other who may become it, and goes where it is sent. What is not
-    /// `repeatable` is asked of another only where the one before has not begun it.
+    /// The pooler that holds a session now.
+    async fn holder(&self, token: &UserToken, name: SessionName) -> Result<PoolerEntry, Status> {
+        self.get_session(token, name).await?;
+        let holder = self.found.holder(name.session);
+        let snapshot = self.directory.snapshot();
+        let entry = snapshot.poolers.iter().find(|entry| entry.pooler == holder);
+        entry.cloned().ok_or_else(unavailable)
+    }
+
+    /// Asks the owner of an instance, or one after the other who may become it, and goes where it is sent. What
+    /// must not be repeated is asked of another only where the one before has not begun it.
     async fn at_instance<M: Clone, T>(
         &self,
         instance: InstanceId,
         token: Option<&UserToken>,
         message: M,
-        repeatable: bool,
+        repeating: Repeating,
         call: Call<M, T>,
     ) -> Result<Response<T>, Status> {
         let snapshot = self.directory.snapshot();
@@ -116,9 +185,11 @@ impl PoolerClient {
                 Ok(answer) => return Ok(answer),
                 // It may have been carried out, and only its answer been lost.
                 Err(error)
-                    if !repeatable && rpc::error::reason(&error).is_none() && !reached_nobody(&error) =>
+                    if repeating == Repeating::Harmful
+                        && rpc::error::reason(&error).is_none()
+                        && !reached_nobody(&error) =>
                 {
-                    return Err(broken(error));
+                    return Err(outcome_unknown(error));
                 }
                 Err(error) => broken(error),
             };
@@ -154,9 +225,10 @@ fn whole<T>(field: Option<T>) -> Result<T, Status> {
 
 fn stream<T: 'static>(
     answer: Result<Response<tonic::Streaming<T>>, Status>,
+    broken: fn(Status) -> Status,
 ) -> Result<BoxStream<'static, Result<T, Status>>, Status> {
-    let stream = answer.map_err(broken)?.into_inner();
-    Ok(stream.map(|item| item.map_err(broken)).boxed())
+    let stream = answer?.into_inner();
+    Ok(stream.map(move |item| item.map_err(broken)).boxed())
 }
 
 /// The messages of a COPY. A stream that breaks off must not look like one that ended, or half of the data would be
@@ -205,9 +277,13 @@ impl Sessions for PoolerClient {
         let message = pooler::v1::OpenSessionRequest {
             request: Some(request),
         };
-        let answer = self.at_instance(instance, Some(token), message, true, |mut client, request| {
-            async move { client.open_session(request).await }.boxed()
-        });
+        let answer = self.at_instance(
+            instance,
+            Some(token),
+            message,
+            Repeating::Harmless,
+            |mut client, request| async move { client.open_session(request).await }.boxed(),
+        );
         whole(answer.await?.into_inner().session)
     }
 
@@ -215,11 +291,15 @@ impl Sessions for PoolerClient {
         let message = pooler::v1::GetSessionRequest {
             name: name.to_string(),
         };
-        let answer = self
-            .holder(name)?
-            .get_session(self.user_request(token, message)?)
-            .await;
-        whole(answer.map_err(broken)?.into_inner().session)
+        let answer = self.at_session(
+            token,
+            name,
+            message,
+            Repeating::Harmless,
+            |mut client, request| async move { client.get_session(request).await }.boxed(),
+        );
+        let answer = answer.await;
+        whole(answer?.into_inner().session)
     }
 
     async fn list_sessions(
@@ -265,22 +345,30 @@ impl Sessions for PoolerClient {
         let message = pooler::v1::KeepSessionAliveRequest {
             name: name.to_string(),
         };
-        let answer = self
-            .holder(name)?
-            .keep_session_alive(self.user_request(token, message)?)
-            .await;
-        whole(answer.map_err(broken)?.into_inner().session)
+        let answer = self.at_session(
+            token,
+            name,
+            message,
+            Repeating::Harmless,
+            |mut client, request| async move { client.keep_session_alive(request).await }.boxed(),
+        );
+        let answer = answer.await;
+        whole(answer?.into_inner().session)
     }
 
     async fn close_session(&self, token: &UserToken, name: SessionName) -> Result<(), Status> {
         let message = pooler::v1::CloseSessionRequest {
             name: name.to_string(),
         };
-        let answer = self
-            .holder(name)?
-            .close_session(self.user_request(token, message)?)
-            .await;
-        answer.map(drop).map_err(broken)
+        let answer = self.at_session(
+            token,
+            name,
+            message,
+            Repeating::Harmless,
+            |mut client, request| async move { client.close_session(request).await }.boxed(),
+        );
+        let answer = answer.await;
+        answer.map(drop)
     }
 
     async fn execute(
@@ -292,11 +380,10 @@ impl Sessions for PoolerClient {
         let message = pooler::v1::ExecuteRequest {
             request: Some(request),
         };
-        stream(
-            self.holder(name)?
-                .execute(self.user_request(token, message)?)
-                .await,
-        )
+        let answer = self.at_session(token, name, message, Repeating::Harmful, |mut client, request| {
+            async move { client.execute(request).await }.boxed()
+        });
+        stream(answer.await, outcome_unknown)
     }
 
     async fn run_script(
@@ -305,10 +392,14 @@ impl Sessions for PoolerClient {
         instance: InstanceId,
         request: pooler::v1::RunScriptRequest,
     ) -> Result<EventStream, Status> {
-        let answer = self.at_instance(instance, Some(token), request, false, |mut client, request| {
-            async move { client.run_script(request).await }.boxed()
-        });
-        stream(answer.await)
+        let answer = self.at_instance(
+            instance,
+            Some(token),
+            request,
+            Repeating::Harmful,
+            |mut client, request| async move { client.run_script(request).await }.boxed(),
+        );
+        stream(answer.await, outcome_unknown)
     }
 
     async fn get_execution(
@@ -319,22 +410,30 @@ impl Sessions for PoolerClient {
         let message = pooler::v1::GetExecutionRequest {
             name: name.to_string(),
         };
-        let answer = self
-            .holder(name.session)?
-            .get_execution(self.user_request(token, message)?)
-            .await;
-        whole(answer.map_err(broken)?.into_inner().execution)
+        let answer = self.at_session(
+            token,
+            name.session,
+            message,
+            Repeating::Harmless,
+            |mut client, request| async move { client.get_execution(request).await }.boxed(),
+        );
+        let answer = answer.await;
+        whole(answer?.into_inner().execution)
     }
 
     async fn cancel_execution(&self, token: &UserToken, name: ExecutionName) -> Result<(), Status> {
         let message = pooler::v1::CancelExecutionRequest {
             name: name.to_string(),
         };
-        let answer = self
-            .holder(name.session)?
-            .cancel_execution(self.user_request(token, message)?)
-            .await;
-        answer.map(drop).map_err(broken)
+        let answer = self.at_session(
+            token,
+            name.session,
+            message,
+            Repeating::Harmless,
+            |mut client, request| async move { client.cancel_execution(request).await }.boxed(),
+        );
+        let answer = answer.await;
+        answer.map(drop)
     }
 
     async fn begin_transaction(
@@ -351,11 +450,11 @@ impl Sessions for PoolerClient {
         let message = pooler::v1::BeginTransactionRequest {
             request: Some(request),
         };
-        let answer = self
-            .holder(name)?
-            .begin_transaction(self.user_request(token, message)?)
-            .await;
-        whole(answer.map_err(broken)?.into_inner().session)
+        let answer = self.at_session(token, name, message, Repeating::Harmful, |mut client, request| {
+            async move { client.begin_transaction(request).await }.boxed()
+        });
+        let answer = answer.await;
+        whole(answer?.into_inner().session)
     }
 
     async fn commit_transaction(
@@ -366,11 +465,11 @@ impl Sessions for PoolerClient {
         let message = pooler::v1::CommitTransactionRequest {
             session: name.to_string(),
         };
-        let answer = self
-            .holder(name)?
-            .commit_transaction(self.user_request(token, message)?)
-            .await;
-        whole(answer.map_err(broken)?.into_inner().response)
+        let answer = self.at_session(token, name, message, Repeating::Harmful, |mut client, request| {
+            async move { client.commit_transaction(request).await }.boxed()
+        });
+        let answer = answer.await;
+        whole(answer?.into_inner().response)
     }
 
     async fn rollback_transaction(
@@ -381,11 +480,11 @@ impl Sessions for PoolerClient {
         let message = pooler::v1::RollbackTransactionRequest {
             session: name.to_string(),
         };
-        let answer = self
-            .holder(name)?
-            .rollback_transaction(self.user_request(token, message)?)
-            .await;
-        whole(answer.map_err(broken)?.into_inner().session)
+        let answer = self.at_session(token, name, message, Repeating::Harmful, |mut client, request| {
+            async move { client.rollback_transaction(request).await }.boxed()
+        });
+        let answer = answer.await;
+        whole(answer?.into_inner().session)
     }
 
     async fn watch_session(
@@ -396,11 +495,15 @@ impl Sessions for PoolerClient {
         let message = pooler::v1::WatchSessionRequest {
             session: name.to_string(),
         };
-        let answer = self
-            .holder(name)?
-            .watch_session(self.user_request(token, message)?)
-            .await;
-        let responses = answer.map_err(broken)?.into_inner();
+        let answer = self.at_session(
+            token,
+            name,
+            message,
+            Repeating::Harmless,
+            |mut client, request| async move { client.watch_session(request).await }.boxed(),
+        );
+        let answer = answer.await;
+        let responses = answer?.into_inner();
         let responses = responses.map(|response| whole(response.map_err(broken)?.response));
         Ok(responses.boxed())
     }
@@ -411,7 +514,8 @@ impl Sessions for PoolerClient {
         name: SessionName,
         requests: BoxStream<'static, Result<query::v1::CopyInRequest, Status>>,
     ) -> Result<query::v1::CopyInResponse, Status> {
-        let mut client = self.holder(name)?;
+        // The data can be sent only once: so first find out where to.
+        let mut client = self.channels.client(&self.holder(token, name).await?)?;
         let (over, when_over) = oneshot::channel();
         let (end, when_to_end) = oneshot::channel();
         let messages = CopyMessages {
@@ -434,7 +538,11 @@ impl Sessions for PoolerClient {
                 call.await
             }
         };
-        whole(answer.map_err(broken)?.into_inner().response)
+        let answer = answer.map_err(|error| match rpc::error::reason(&error) {
+            None if !reached_nobody(&error) => outcome_unknown(error),
+            _ => broken(error),
+        });
+        whole(answer?.into_inner().response)
     }
 
     async fn test_server(
@@ -446,9 +554,13 @@ impl Sessions for PoolerClient {
         let message = pooler::v1::TestServerRequest {
             request: Some(request),
         };
-        let answer = self.at_instance(instance, Some(token), message, true, |mut client, request| {
-            async move { client.test_server(request).await }.boxed()
-        });
+        let answer = self.at_instance(
+            instance,
+            Some(token),
+            message,
+            Repeating::Harmless,
+            |mut client, request| async move { client.test_server(request).await }.boxed(),
+        );
         whole(answer.await?.into_inner().response)
     }
 
@@ -457,9 +569,13 @@ impl Sessions for PoolerClient {
         instance: InstanceId,
         request: pooler::v1::LeaseSlotsRequest,
     ) -> Result<SlotStream, Status> {
-        let answer = self.at_instance(instance, None, request, true, |mut client, request| {
-            async move { client.lease_slots(request).await }.boxed()
-        });
-        stream(answer.await)
+        let answer = self.at_instance(
+            instance,
+            None,
+            request,
+            Repeating::Harmless,
+            |mut client, request| async move { client.lease_slots(request).await }.boxed(),
+        );
+        stream(answer.await, broken)
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod directory;
+pub mod peers;
 
 use async_trait::async_trait;
 use domain::id::{InstanceId, ServerId};

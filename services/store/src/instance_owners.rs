@@ -208,10 +208,23 @@ impl InstanceOwners<'_> {
         .bind(seconds(claimant.lease))
         .fetch_optional(&mut *tx)
         .await?;
+        let predecessor = before.filter(|before| !own && !before.released);
+        if let Some(predecessor) = &predecessor {
+            // In the same transaction: a successor that dies at once must not take the memory of it along.
+            sqlx::query(
+                "INSERT INTO pgmoor.instance_predecessors (instance_id, incarnation, pooler_id, address) \
+                 VALUES ($1, $2, $3, (SELECT address FROM pgmoor.poolers WHERE incarnation = $2)) \
+                 ON CONFLICT ON CONSTRAINT instance_predecessors_pkey DO NOTHING",
+            )
+            .bind(instance_id.as_uuid())
+            .bind(predecessor.incarnation.as_uuid())
+            .bind(small(predecessor.pooler_id))
+            .execute(&mut *tx)
+            .await?;
+        }
         tx.commit().await?;
         // Gone between two statements: so is the instance.
         let ownership = row.ok_or(ClaimError::InstanceNotFound)?.try_into()?;
-        let predecessor = before.filter(|before| !own && !before.released);
         Ok(Claim::Owned {
             ownership,
             predecessor,
@@ -293,6 +306,25 @@ impl InstanceOwners<'_> {
         .execute(&mut *connection)
         .await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    /// Ends the leases of all others, which are known to be gone.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn expire_others(&self, incarnation: IncarnationId) -> Result<(), StoreError> {
+        let mut connection = self.store.acquire().await?;
+        for sql in [
+            "UPDATE pgmoor.instance_owners SET lease_until = clock_timestamp() \
+             WHERE incarnation <> $1 AND lease_until > clock_timestamp()",
+            "DELETE FROM pgmoor.poolers WHERE incarnation <> $1",
+        ] {
+            sqlx::query(sql)
+                .bind(incarnation.as_uuid())
+                .execute(&mut *connection)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Who owns an instance and where it is reached. `None` where nobody does; a lapsed owner still serves

@@ -18,6 +18,7 @@ use crate::destination::DestinationRow;
 use crate::error::{Inconsistency, StoreError, store_variant, violated_constraint};
 use crate::etag::Etag;
 use crate::page::{Cursor, Page, PageRequest};
+use crate::succession;
 
 /// A physical PostgreSQL endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -328,7 +329,6 @@ async fn absorb(tx: &mut PgConnection, into: InstanceId, from: InstanceId) -> Re
         "UPDATE pgmoor.servers SET instance_id = $1, version = version + 1, update_time = clock_timestamp() \
          WHERE instance_id = $2",
         "UPDATE pgmoor.instance_endpoints SET instance_id = $1 WHERE instance_id = $2",
-        "DELETE FROM pgmoor.instances WHERE id = $2 AND id <> $1",
     ] {
         sqlx::query(sql)
             .bind(into.as_uuid())
@@ -336,6 +336,11 @@ async fn absorb(tx: &mut PgConnection, into: InstanceId, from: InstanceId) -> Re
             .execute(&mut *tx)
             .await?;
     }
+    succession::absorb(tx, into, from).await?;
+    sqlx::query("DELETE FROM pgmoor.instances WHERE id = $1")
+        .bind(from.as_uuid())
+        .execute(&mut *tx)
+        .await?;
     Ok(())
 }
 

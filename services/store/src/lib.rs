@@ -52,8 +52,10 @@ pub mod revocations;
 mod schema;
 pub mod sealing_keys;
 pub mod servers;
+pub mod sessions;
 pub mod settings;
 pub mod signing_keys;
+pub mod succession;
 pub mod users;
 
 use std::sync::Arc;

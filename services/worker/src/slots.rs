@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use domain::id::{InstanceId, OperationId, UserId};
 use futures::StreamExt;
+use rpc::errors::v1::ErrorReason;
 use rpc::pooler::v1::LeaseSlotsRequest;
 use rpc::pooler::v1::lease_slots_response::Kind;
 use sessions::{Sessions, SlotStream};
@@ -42,14 +43,24 @@ pub(crate) async fn lease(
         count,
         operation: format!("operations/{operation}"),
         user: format!("users/{user}"),
+        held: false,
     };
-    let mut stream = sessions.lease_slots(instance, request.clone()).await?;
-    granted(&mut stream, |position| {
+    let waiting = |position| {
         journal.line(&format!(
             "pgmoor: waiting for {count} connection(s) of the budget, {position} before"
         ));
-    })
-    .await?;
+    };
+    let stream = loop {
+        let mut stream = sessions.lease_slots(instance, request.clone()).await?;
+        match granted(&mut stream, waiting).await {
+            Ok(()) => break stream,
+            // Another pooler owns the instance now, and has a queue of its own.
+            Err(error) if rpc::error::reason(&error) == Some(ErrorReason::Moved) => {
+                tokio::time::sleep(ANNOUNCE_PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
     let sessions = Arc::clone(sessions);
     let holder = tasks.spawn(hold(sessions, instance, request, stream));
     Ok(Slots(holder.abort_handle()))
@@ -73,9 +84,11 @@ async fn granted(stream: &mut SlotStream, mut waiting: impl FnMut(i32)) -> Resul
 async fn hold(
     sessions: Arc<dyn Sessions>,
     instance: InstanceId,
-    request: LeaseSlotsRequest,
+    mut request: LeaseSlotsRequest,
     mut stream: SlotStream,
 ) {
+    // From now on they are in use, whoever counts them.
+    request.held = true;
     loop {
         while let Some(Ok(_)) = stream.next().await {}
         tracing::warn!(instance.id = %instance, operation = request.operation, "slots are announced to another pooler");

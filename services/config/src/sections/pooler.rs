@@ -17,9 +17,18 @@ pub struct Pooler {
     /// Where API instances and workers reach it, as `host:port`. Default: `listen`, which then may not be an
     /// unspecified address such as `0.0.0.0`.
     pub advertise: Option<String>,
-    /// How long executions may take to finish once the process was asked to stop. At most 1 h. Default 30 s.
+    /// How long executions and pinned sessions may take to finish once the process was asked to stop, or another
+    /// pooler owns their instance. At most 1 h. Default 30 s.
     #[serde(deserialize_with = "values::duration")]
     pub drain_timeout: Duration,
+    /// How long it counts as alive, and as owner of its instances, without a sign of life in the config
+    /// database. So long a takeover takes at least. 1 s to 10 min. Default 15 s.
+    #[serde(deserialize_with = "values::duration")]
+    pub lease: Duration,
+    /// How long another pooler may be silent before its connections are ended, once one of its instances was
+    /// taken over. At most 1 h. Default 30 s.
+    #[serde(deserialize_with = "values::duration")]
+    pub takeover_grace: Duration,
 }
 
 impl Default for Pooler {
@@ -28,6 +37,8 @@ impl Default for Pooler {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7710)),
             advertise: None,
             drain_timeout: Duration::from_secs(30),
+            lease: Duration::from_secs(15),
+            takeover_grace: Duration::from_secs(30),
         }
     }
 }
@@ -58,8 +69,15 @@ impl Pooler {
             }
             _ => {}
         }
-        if self.drain_timeout > Duration::from_secs(60 * 60) {
+        let hour = Duration::from_secs(60 * 60);
+        if self.drain_timeout > hour {
             problems.push(Problem::invalid("pooler.drain_timeout", "must be at most 1h"));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.lease) {
+            problems.push(Problem::invalid("pooler.lease", "must be 1s to 10min"));
+        }
+        if self.takeover_grace > hour {
+            problems.push(Problem::invalid("pooler.takeover_grace", "must be at most 1h"));
         }
         problems
     }

@@ -11,6 +11,7 @@ use domain::random::{Random, SystemRandom};
 use pooler::{PeerPolicy, Pooler, PoolerOptions};
 use rpc::pooler::v1::pooler_service_server::SERVICE_NAME;
 use sealing::Opener;
+use sessions::peers::Peers;
 use store::Store;
 use telemetry::Telemetry;
 use telemetry::rpc::RpcSpans;
@@ -42,6 +43,7 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
     super::egress_rules(&config.egress)?;
     *telemetry = Some(super::start_telemetry(config, "pgmoor-pooler")?);
     let tls = trust::server(&identity)?;
+    let peers = trust::client(&identity)?;
     let lifecycle = Lifecycle::new("pgmoor pooler")?;
     let listener = listener::bind("pooler.listen", config.pooler.listen).await?;
     let address = listener::address(&listener)?;
@@ -59,7 +61,13 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
         .advertise
         .clone()
         .unwrap_or_else(|| address.to_string());
-    let options = PoolerOptions::new(advertised, egress);
+    let options = PoolerOptions {
+        lease: config.pooler.lease,
+        peers: Peers::Registered(Some(Box::new(peers))),
+        takeover_grace: config.pooler.takeover_grace,
+        drain_timeout: config.pooler.drain_timeout,
+        ..PoolerOptions::new(advertised, egress)
+    };
     let pooler = start(&lifecycle, store.clone(), opener, options).await?;
     let health = HealthReporter::new();
     health
@@ -122,7 +130,7 @@ async fn leave(pooler: Pooler, mut health: HealthReporter, drain_timeout: Durati
             .await;
     }
     let deadline = Instant::now() + drain_timeout;
-    pooler.drain(deadline).await;
+    Box::pin(pooler.drain(deadline)).await;
     // Forgetting a service ends its watchers' streams, which would hold the server otherwise.
     for service in ["", SERVICE_NAME] {
         health.clear_service_status(service).await;

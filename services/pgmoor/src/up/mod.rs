@@ -26,6 +26,7 @@ use sealing::{Opener, OpeningKey};
 use secrecy::ExposeSecret;
 use sessions::Sessions;
 use sessions::directory::Directory;
+use sessions::peers::Peers;
 use telemetry::Telemetry;
 use tokio::time::Instant;
 
@@ -101,7 +102,18 @@ pub(crate) async fn run(
     let first = first_user::ensure(arguments.first_user, &stores.api, &random).await?;
     let egress = roles::egress_policy(&config.egress, &stores.api).await?;
 
-    let options = PoolerOptions::new("in-process".to_owned(), egress.clone());
+    let options = PoolerOptions {
+        lease: config.pooler.lease,
+        // Nobody else uses a private cluster: its data directory is locked.
+        peers: if cluster.is_some() {
+            Peers::Alone
+        } else {
+            Peers::Unreachable
+        },
+        takeover_grace: config.pooler.takeover_grace,
+        drain_timeout: config.pooler.drain_timeout,
+        ..PoolerOptions::new("in-process".to_owned(), egress.clone())
+    };
     let pooler = roles::pooler::start(&lifecycle, stores.pooler.clone(), opener.clone(), options).await?;
     let sessions: Arc<dyn Sessions> = Arc::new(pooler.clone());
     let seams = roles::api::Seams {
@@ -133,7 +145,7 @@ pub(crate) async fn run(
     let leave = async {
         health.set_draining().await;
         let deadline = Instant::now() + drain_timeout;
-        pooler.drain(deadline).await;
+        Box::pin(pooler.drain(deadline)).await;
         if Instant::now() < deadline {
             Left::Finished
         } else {

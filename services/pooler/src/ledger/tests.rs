@@ -47,16 +47,46 @@ fn waiting(ledger: &mut Ledger, wish: Claim) -> Ticket {
 }
 
 #[test]
-fn reserve_is_left_to_workers_and_monitoring() {
+fn reserve_is_left_to_workers_and_the_last_of_it_to_looks() {
     let mut ledger = Ledger::new(Budget::DEFAULT);
     for _ in 0..15 {
         granted(&mut ledger, pinned(1));
     }
     waiting(&mut ledger, pinned(1));
     granted(&mut ledger, claim(2, Class::Worker, 4));
-    granted(&mut ledger, claim(3, Class::Monitoring, 1));
-    waiting(&mut ledger, claim(3, Class::Monitoring, 1));
+    waiting(&mut ledger, claim(3, Class::Worker, 1));
+    let look = ledger.look(claim(9, Class::Monitoring, 1), false).unwrap();
+    assert_eq!(
+        ledger.look(claim(9, Class::Monitoring, 1), true),
+        None,
+        "one at a time"
+    );
     assert_eq!(ledger.usage().total(), 20);
+    assert_eq!(ledger.release(look), Changes::default());
+}
+
+#[test]
+fn connections_of_other_poolers_count() {
+    let mut ledger = ledger(6, 2);
+    let held = granted(&mut ledger, pinned(1));
+    ledger.set_elsewhere(3);
+    let first = waiting(&mut ledger, pinned(2));
+    let worker = granted(&mut ledger, claim(3, Class::Worker, 1));
+    assert!(ledger.look(claim(9, Class::Monitoring, 1), false).is_some());
+    assert_eq!(ledger.above(), 0);
+    ledger.release(worker);
+    assert_eq!(ledger.set_elsewhere(2).granted, [first]);
+    // More than was thought: what we have is above the budget then, and nothing is handed on.
+    ledger.set_elsewhere(8);
+    assert_eq!((ledger.above(), ledger.heir(held, POOL)), (5, None));
+}
+
+#[test]
+fn look_without_a_reserve_is_taken_on_insistence() {
+    let mut ledger = ledger(2, 0);
+    ledger.set_elsewhere(2);
+    assert_eq!(ledger.look(claim(9, Class::Monitoring, 1), false), None);
+    assert!(ledger.look(claim(9, Class::Monitoring, 1), true).is_some());
 }
 
 #[test]
@@ -100,8 +130,8 @@ fn claim_that_can_never_be_met_is_refused() {
         Claimed::Refused(Refused::TooMany { limit: 3 })
     );
     assert_eq!(
-        ledger.claim(claim(1, Class::Worker, 6)),
-        Claimed::Refused(Refused::TooMany { limit: 5 })
+        ledger.claim(claim(1, Class::Worker, 5)),
+        Claimed::Refused(Refused::TooMany { limit: 4 })
     );
 }
 
@@ -227,7 +257,7 @@ fn pinned_connection_changes_its_class() {
 
 #[test]
 fn reserve_is_there_for_those_who_waited_long() {
-    let mut ledger = ledger(3, 2);
+    let mut ledger = ledger(4, 3);
     granted(&mut ledger, pinned(1));
     let (first, second) = (waiting(&mut ledger, pinned(1)), waiting(&mut ledger, pinned(1)));
     let third = waiting(&mut ledger, pinned(1));
@@ -338,15 +368,12 @@ enum Step {
     Release(prop::sample::Index),
     Withdraw(prop::sample::Index),
     Budget { connections: u32, reserved: u32 },
+    Elsewhere(u32),
+    Look,
 }
 
 fn class() -> impl Strategy<Value = Class> {
-    prop_oneof![
-        Just(Class::Interactive),
-        Just(Class::Pinned),
-        Just(Class::Worker),
-        Just(Class::Monitoring)
-    ]
+    prop_oneof![Just(Class::Interactive), Just(Class::Pinned), Just(Class::Worker),]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -359,6 +386,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4_u32, 0..4_u32).prop_map(|(pinned, pool)| Step::Sizes { pinned, pool }),
         1 => (any::<prop::sample::Index>(), any::<bool>())
             .prop_map(|(index, pinned)| Step::Reclassify(index, pinned)),
+        2 => (0..4_u32).prop_map(Step::Elsewhere),
+        1 => Just(Step::Look),
         1 => (0..8_u32, 0..4_u32).prop_map(|(connections, reserved)| Step::Budget { connections, reserved }),
     ]
 }
@@ -369,6 +398,7 @@ struct Model {
     held: Vec<(Ticket, Claim)>,
     waiting: Vec<(Ticket, Claim)>,
     aged: Vec<Ticket>,
+    elsewhere: u32,
 }
 
 impl Model {
@@ -406,15 +436,17 @@ impl Model {
         let claim = self.served(ticket, budget)?;
         let (reserve, class) = (self.may_take_reserve(ticket, &claim), claim.class);
         self.held.push((ticket, claim));
-        prop_assert!(self.sum(|_| true) <= budget.connections);
+        prop_assert!(self.sum(|_| true) + self.elsewhere <= budget.connections);
         if !reserve {
-            prop_assert!(self.sum(|class| !class.may_take_reserve()) <= budget.limit(Class::Interactive));
+            let of_sessions = self.sum(|class| !class.may_take_reserve());
+            prop_assert!(of_sessions + self.elsewhere <= budget.limit(Class::Interactive));
         }
         if class == Class::Pinned && budget.most_pinned > 0 {
             prop_assert!(self.sum(|class| class == Class::Pinned) <= budget.most_pinned);
         }
         // All claims here are for one pool.
-        prop_assert!(budget.pool_size == 0 || self.sum(|_| true) <= budget.pool_size);
+        let of_pool = self.sum(|class| class != Class::Monitoring);
+        prop_assert!(budget.pool_size == 0 || of_pool <= budget.pool_size);
         Ok(())
     }
 
@@ -486,6 +518,18 @@ proptest! {
                     let budget = Budget { most_pinned: pinned, pool_size: pool, ..budget };
                     model.apply(&ledger.set_budget(budget), budget)?;
                 }
+                Step::Elsewhere(connections) => {
+                    model.elsewhere = connections;
+                    model.apply(&ledger.set_elsewhere(connections), budget)?;
+                }
+                Step::Look => {
+                    let look = Claim { pool: None, ..claim(9, Class::Monitoring, 1) };
+                    if let Some(ticket) = ledger.look(look.clone(), false) {
+                        model.held.push((ticket, look));
+                        prop_assert_eq!(model.sum(|class| class == Class::Monitoring), 1);
+                        prop_assert!(model.sum(|_| true) + model.elsewhere <= budget.connections);
+                    }
+                }
                 Step::Reclassify(index, pinned) if !model.held.is_empty() => {
                     let index = index.index(model.held.len());
                     let (ticket, claim) = &mut model.held[index];
@@ -507,8 +551,10 @@ proptest! {
                 prop_assert!(ledger.position(*ticket).unwrap() < model.waiting.len());
             }
             // Nobody waits for nothing: with everything given back, the next in turn would have been served.
-            prop_assert!(model.waiting.is_empty() || !model.held.is_empty());
+            prop_assert!(model.waiting.is_empty() || !model.held.is_empty() || model.elsewhere > 0);
         }
+        model.elsewhere = 0;
+        model.apply(&ledger.set_elsewhere(0), ledger.budget())?;
         // Nobody starves: as holders leave, all who wait are served.
         let budget = ledger.budget();
         while let Some((ticket, _)) = model.held.pop() {

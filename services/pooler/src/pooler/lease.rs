@@ -9,8 +9,8 @@ use futures::StreamExt as _;
 use futures::stream::unfold;
 use rpc::pooler::v1::lease_slots_response::Kind;
 use rpc::pooler::v1::{LeaseSlotsRequest, LeaseSlotsResponse};
+use store::succession::SlotLease;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::Pooler;
@@ -19,6 +19,7 @@ use crate::instances::Instance;
 use crate::ledger::{Claim, Class};
 use crate::request::invalid;
 use crate::slots::Slot;
+use crate::status::store_error;
 
 /// Between two signs of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
@@ -27,9 +28,24 @@ struct Lease {
     pooler: Pooler,
     instance: Arc<Instance>,
     slot: Slot,
+    /// For the pooler that owns the instance next.
+    record: SlotLease,
     granted: bool,
     first: bool,
-    closing: CancellationToken,
+    /// Where it ends now the worker ended it: it needs the slots no more.
+    given_up: bool,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.granted && self.given_up {
+            let (pooler, record) = (self.pooler.clone(), self.record.clone());
+            self.pooler
+                .0
+                .tasks
+                .spawn(async move { pooler.end_lease(&record).await });
+        }
+    }
 }
 
 impl Pooler {
@@ -47,21 +63,34 @@ impl Pooler {
         let user = user.ok_or_else(|| invalid("user", "must be users/{user}"))?;
         let holder = request.operation.chars().take(200).collect();
         let instance = self.0.instances.own(instance).await?;
-        let slot = instance.slots.claim(Claim {
+        let record = SlotLease {
+            operation: request.operation.clone(),
+            instance_id: instance.id,
+            slots: count,
+        };
+        let claim = Claim {
             user,
             class: Class::Worker,
             count,
             holder,
             pool: None,
-        })?;
-        let closing = self.0.closing.clone();
+        };
+        let slot = if request.held {
+            // The worker's programs are connected: they are counted, whatever the budget says.
+            let slot = instance.slots.adopt(claim);
+            self.record_lease(&record).await?;
+            slot
+        } else {
+            instance.slots.claim(claim)?
+        };
         let lease = Lease {
             pooler: self.clone(),
             instance,
             slot,
-            granted: false,
+            record,
+            granted: request.held,
             first: true,
-            closing,
+            given_up: true,
         };
         Ok(unfold(Some(lease), |lease| async { Some(next(lease?).await) }).boxed())
     }
@@ -69,19 +98,55 @@ impl Pooler {
 
 /// The next message, and the lease unless it is over.
 async fn next(mut lease: Lease) -> (Result<LeaseSlotsResponse, Status>, Option<Lease>) {
-    let closing = lease.closing.clone();
-    let said = closing.run_until_cancelled(lease.next()).await;
+    let closing = lease.pooler.0.closing.clone();
+    let instance = Arc::clone(&lease.instance);
+    let left = instance.left.notified();
+    let said = tokio::select! {
+        said = lease.next() => said,
+        // The worker goes on, and announces what it holds to the next owner.
+        () = left => Err(PoolerError::Moved { owner: None }),
+        () = closing.cancelled() => Err(PoolerError::ShuttingDown),
+    };
     match said {
-        Some(Ok(kind)) => (Ok(LeaseSlotsResponse { kind: Some(kind) }), Some(lease)),
-        Some(Err(error)) => (Err(error.into()), None),
-        None => (Err(PoolerError::ShuttingDown.into()), None),
+        Ok(kind) => (Ok(LeaseSlotsResponse { kind: Some(kind) }), Some(lease)),
+        Err(error) => {
+            lease.given_up = false;
+            (Err(error.into()), None)
+        }
+    }
+}
+
+impl Pooler {
+    async fn record_lease(&self, lease: &SlotLease) -> Result<(), PoolerError> {
+        let recorded = self
+            .0
+            .store
+            .succession()
+            .record_lease(self.0.me.incarnation, lease)
+            .await;
+        recorded.map_err(store_error)
+    }
+
+    async fn end_lease(&self, lease: &SlotLease) {
+        if let Err(error) = self
+            .0
+            .store
+            .succession()
+            .end_lease(self.0.me.incarnation, lease)
+            .await
+        {
+            // It is counted by the next owner until the operation has ended.
+            tracing::debug!(%error, operation = lease.operation, "a lease stays on the record");
+        }
     }
 }
 
 impl Lease {
     async fn next(&mut self) -> Result<Kind, PoolerError> {
         if self.granted {
-            sleep(SIGN_OF_LIFE).await;
+            if !std::mem::take(&mut self.first) {
+                sleep(SIGN_OF_LIFE).await;
+            }
             return Ok(Kind::Granted(true));
         }
         // The first answer comes at once, later ones when something changes or as a sign of life.
@@ -96,6 +161,7 @@ impl Lease {
             if !self.instance.is_ours() {
                 self.pooler.0.instances.own(self.instance.id).await?;
             }
+            self.pooler.record_lease(&self.record).await?;
             self.granted = true;
             return Ok(Kind::Granted(true));
         }

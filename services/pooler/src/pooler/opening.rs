@@ -11,6 +11,7 @@ use domain::random::bytes;
 use pgconn::ConnectConfig;
 use store::instances::{Facts, RecogniseError, Recognised};
 use store::servers::{Credential, Server};
+use store::succession::Connection;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
@@ -169,25 +170,45 @@ impl Pooler {
         let pooler = self.clone();
         config.connect_timeout = instance.limits().time(Limit::ServerConnectTimeout);
         self.0.tasks.spawn(async move {
-            let dialed = Box::pin(dial(config, slot, &pooler.0.tasks)).await;
-            pooler.note_reach(&instance, &dialed);
-            let dialed = match dialed {
-                Ok((backend, facts)) => match pooler.recognise(&instance, server, &facts).await {
-                    Some(other) => {
-                        backend.close().await;
-                        Ok(Dialed::Elsewhere(other))
-                    }
-                    None => Ok(Dialed::Here(Untaken::new(backend), facts)),
-                },
-                Err(error) => Err(error),
-            };
+            let dialed = Box::pin(pooler.dial_at(config, slot, &instance, server)).await;
             // What nobody waits for any more closes itself.
             let _ = reply.send(dialed);
         });
-        answer
-            .await
-            .map_err(|error| internal(&error))?
-            .map_err(PoolerError::from)
+        answer.await.map_err(|error| internal(&error))?
+    }
+
+    async fn dial_at(
+        &self,
+        config: ConnectConfig,
+        mut slot: Slot,
+        instance: &Arc<Instance>,
+        server: ServerId,
+    ) -> Result<Dialed, PoolerError> {
+        // Until the connection is recorded: others must be able to say how many of ours they cannot know of.
+        slot.takes_off(instance.opening().await?);
+        let dialed = Box::pin(dial(config, slot, &self.0.tasks)).await;
+        self.note_reach(instance, &dialed);
+        let (mut backend, facts) = dialed?;
+        if let Some(other) = self.recognise(instance, server, &facts).await {
+            backend.close().await;
+            return Ok(Dialed::Elsewhere(other));
+        }
+        if !instance.is_ours() {
+            // Stopped, or slow for so long that it is somebody else's by now.
+            backend.close().await;
+            self.0.instances.own(instance.id).await?;
+            return Err(PoolerError::ConfigDatabase);
+        }
+        if let Some(pid) = backend.connection.process_id().filter(|_| !facts.is_pooler) {
+            let connection = Connection {
+                instance_id: instance.id,
+                backend_pid: pid,
+                backend_start: facts.backend_start,
+                server_id: server,
+            };
+            backend.record(&self.0.recorder, connection);
+        }
+        Ok(Dialed::Here(Untaken::new(backend), facts))
     }
 
     /// Notes whether the server could be reached.

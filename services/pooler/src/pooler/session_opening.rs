@@ -78,10 +78,26 @@ impl Pooler {
         let session = self.new_session(caller, &opening, name, keeping, instance);
         let described = session.describe();
         self.admit(&session)?;
+        if let Err(error) = self.write_down(&session).await {
+            self.begin_close(&session, LossCause::Closed);
+            return Err(error);
+        }
         if self.0.closing.is_cancelled() {
             self.begin_close(&session, LossCause::Drained);
         }
         described
+    }
+
+    /// Sees to it that another pooler can go on with a session, or tell of its end, if this one dies.
+    async fn write_down(&self, session: &Session) -> Result<(), PoolerError> {
+        if self.0.recorder.session(session.to_store()).await? {
+            Ok(())
+        } else {
+            // Deleted meanwhile.
+            Err(PoolerError::NotFound {
+                resource: format!("servers/{}", session.facts.name.server),
+            })
+        }
     }
 
     /// A session with a backend for life.
@@ -122,6 +138,10 @@ impl Pooler {
         self.0
             .tasks
             .spawn(session::run(Arc::clone(&session), opened.backend, self.clone()));
+        if let Err(error) = self.write_down(&session).await {
+            self.begin_close(&session, LossCause::Closed);
+            return Err(error);
+        }
         // Opened while the drain began: it is not left behind.
         if self.0.closing.is_cancelled() {
             self.begin_close(&session, LossCause::Drained);

@@ -218,7 +218,16 @@ impl Pooler {
     async fn session(&self, token: &UserToken, name: SessionName) -> Result<Arc<Session>, PoolerError> {
         let caller = self.caller(token, Permission::SessionsUse).await?;
         note(name);
-        self.0.registry.find(name, caller.user)
+        loop {
+            let session = match self.0.registry.find(name, caller.user)? {
+                Some(session) => session,
+                None => self.fetch(name, caller.user).await?,
+            };
+            if !session.is_moving() {
+                return Ok(session);
+            }
+            session.move_settled().await;
+        }
     }
 
     pub(super) fn execution_id(&self) -> ExecutionId {

@@ -14,6 +14,7 @@ use domain::limits::Limit;
 use domain::random::bytes;
 use domain::session::SessionName;
 use pgconn::ConnectConfig;
+use store::sessions::Standing;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Pooler;
@@ -25,6 +26,7 @@ use crate::idle::{Own, Rested};
 use crate::instances::Instance;
 use crate::ledger::{Claim, Class};
 use crate::look::answers;
+use crate::ownership;
 use crate::pools::{Pool, Registration};
 use crate::session::{Audience, Keeping, Needs, Seat, Session, run_shared};
 use crate::slots::{Slot, SlotRefused};
@@ -108,6 +110,17 @@ impl Pooler {
     /// Takes a session off the books.
     pub(crate) fn forget(&self, session: &Session, loss: Loss) {
         self.0.registry.end(session, loss);
+        match loss.cause {
+            _ if session.facts.script.is_some() => {}
+            // Nobody will ask here.
+            LossCause::Drained => self.0.recorder.lost(session.written(), loss.cause),
+            _ => self.0.recorder.ended(session.facts.name.session),
+        }
+    }
+
+    /// Writes down how a session stands.
+    pub(crate) fn note(&self, news: Standing) {
+        self.0.recorder.note(news);
     }
 
     /// A backend for the session's next execution: its own where that rests, else another of its pool, else a new one.
@@ -310,7 +323,12 @@ async fn wait(
         slot: Some(slot),
     };
     let timer = sleep_until(deadline);
-    tokio::pin!(timer);
+    let left = instance.left.notified();
+    tokio::pin!(timer, left);
+    left.as_mut().enable();
+    if instance.standing() == ownership::Standing::Superseded {
+        return Err(PoolerError::Moved { owner: None }.into());
+    }
     loop {
         let Some(slot) = &mut waiting.slot else {
             return Err(NoBackend::Cancelled);
@@ -329,6 +347,7 @@ async fn wait(
                     return Err(NoBackend::Cancelled);
                 }
             }
+            () = &mut left => return Err(PoolerError::Moved { owner: None }.into()),
             () = &mut timer => {
                 let view = Box::new(instance.slots.view(session.facts.owner));
                 let waited = began.elapsed();

@@ -31,6 +31,12 @@ pub(super) struct State {
     pub(super) incarnation: i64,
     /// It was recovered, and nobody was told yet.
     pub(super) untold: bool,
+    /// It is on its way to another pooler.
+    pub(super) moving: bool,
+    /// What of it was written down for other poolers.
+    pub(super) written: Written,
+    /// Since when the same pins hold.
+    pub(super) pins_since: Instant,
     /// Its backend, given back because it holds state.
     pub(super) returned: Option<Seat>,
     /// Where the backend it used last may be at rest.
@@ -42,11 +48,26 @@ pub(super) struct State {
     pub(super) record: Option<Record>,
 }
 
+/// How far other poolers know of a session.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) pins: Pins,
+    pub(super) incarnation: i64,
+    pub(super) untold: bool,
+}
+
 impl State {
     pub(super) fn alive(&self) -> Result<(), PoolerError> {
         match self.end {
             Some(loss) => Err(PoolerError::StateLost(loss)),
             None => Ok(()),
+        }
+    }
+
+    pub(super) fn set_pins(&mut self, pins: Pins) {
+        if self.pins != pins {
+            self.pins = pins;
+            self.pins_since = Instant::now();
         }
     }
 

@@ -86,6 +86,13 @@ async fn work_shared(
         Some(seat) => seat,
         None => match Box::pin(pooler.check_out(session, work.audience())).await {
             Ok(seat) => seat,
+            Err(NoBackend::Failed(PoolerError::Moved { owner })) => {
+                session.forget_execution();
+                // Nothing was run: whoever owns the instance now gets the session, and then the execution.
+                let moved = pooler.move_out(session).await;
+                work.fail(moved.err().unwrap_or(PoolerError::Moved { owner }));
+                return None;
+            }
             Err(why) => {
                 refuse(session, work, why);
                 return None;
@@ -109,6 +116,9 @@ async fn work_shared(
     // Only now: whoever reads the end may come with the next execution at once.
     let told = done.last.is_some() || done.reply.is_some();
     session.finish(&done.ended, told);
+    if let Some(news) = session.news() {
+        pooler.note(news);
+    }
     done.tell();
     kept
 }

@@ -109,10 +109,11 @@ async fn refusal_names_the_callers_own_sessions() {
 #[tokio::test]
 async fn worker_takes_the_reserve_and_gives_it_back_when_it_stops_listening() {
     let world = World::new().await;
-    world.set_budget(3, 2).await;
+    world.set_budget(4, 3).await;
     world.open().await;
     let instance = world.server.instance_id;
     let request = |count| LeaseSlotsRequest {
+        held: false,
         instance: format!("instances/{instance}"),
         count,
         operation: "operations/x".to_owned(),

@@ -151,6 +151,7 @@ impl Remote {
 
 fn lease(world: &World) -> LeaseSlotsRequest {
     LeaseSlotsRequest {
+        held: false,
         instance: format!("instances/{}", world.server.instance_id),
         count: 1,
         operation: "operations/x".to_owned(),

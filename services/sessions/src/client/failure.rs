@@ -36,6 +36,19 @@ pub(super) fn broken(status: Status) -> Status {
     status
 }
 
+/// As [`broken`], for a call that may have been carried out before its answer was lost, and cannot simply be repeated.
+pub(super) fn outcome_unknown(status: Status) -> Status {
+    let status = broken(status);
+    if rpc::error::reason(&status) != Some(ErrorReason::PoolerUnavailable) {
+        return status;
+    }
+    rpc::error::plain(
+        Code::Unknown,
+        ErrorReason::OutcomeUnknown,
+        "the pooler was lost while it served the call; whether that took effect is not known",
+    )
+}
+
 /// True where no connection was made, so that the call has reached nobody.
 pub(super) fn reached_nobody(status: &Status) -> bool {
     let mut source = std::error::Error::source(status);

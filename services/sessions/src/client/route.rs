@@ -4,7 +4,7 @@
 //! all API instances propose the same one and few instances move when poolers come and go.
 
 use domain::id::InstanceId;
-use domain::session::PoolerId;
+use domain::session::{PoolerId, SessionName};
 
 use crate::directory::{PoolerEntry, Snapshot};
 
@@ -13,6 +13,16 @@ pub(super) fn first(snapshot: &Snapshot, instance: InstanceId) -> Option<&Pooler
     let owner = snapshot.owners.get(&instance);
     let owner = owner.and_then(|owner| snapshot.poolers.iter().find(|entry| entry.pooler == *owner));
     owner.or_else(|| next(snapshot, instance, &[]))
+}
+
+/// Somebody to ask about a session whose pooler is not there, and who was not asked yet.
+pub(super) fn any<'a>(
+    snapshot: &'a Snapshot,
+    session: SessionName,
+    asked: &[PoolerId],
+) -> Option<&'a PoolerEntry> {
+    // The same for every session on a server: they come to live in one place.
+    next(snapshot, InstanceId::from_uuid(session.server.as_uuid()), asked)
 }
 
 /// The best of those that take something new and were not asked yet.

@@ -115,7 +115,7 @@ impl Pooler {
     }
 
     /// Takes a backend from the session it rests with, unless it holds state of that session.
-    pub(super) async fn contest(self, instance: Arc<Instance>, rested: Resting) {
+    pub(in crate::pooler) async fn contest(self, instance: Arc<Instance>, rested: Resting) {
         let session = rested.session;
         let freed = self.free(&instance, rested).await;
         // Whatever came of it, the session need not wait for it any more.

@@ -21,6 +21,9 @@ impl Pooler {
             if let Some(pool) = session.pool() {
                 let needs = session.expire();
                 self.serve(&session, needs);
+                if let Some(news) = session.news() {
+                    self.note(news);
+                }
                 lived_in.entry(pool.number).or_insert(session);
             }
         }

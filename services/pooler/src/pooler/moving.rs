@@ -1,0 +1,119 @@
+//! Handing over: what a pooler does with an instance that is not its own any more.
+//!
+//! Nothing is opened. Sessions that nothing holds on a backend are let go of, each at the first moment that is so, and go
+//! on at the instance's owner without noticing. Those that are held go on here until they are free, end, or time is up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::id::InstanceId;
+use tokio::time::{Instant, sleep};
+
+use super::Pooler;
+use crate::error::{LossCause, PoolerError};
+use crate::instances::Instance;
+use crate::ownership::Standing;
+use crate::session::Session;
+
+/// Between two looks at what is still to be handed over.
+const LOOK: Duration = Duration::from_millis(100);
+
+impl Pooler {
+    /// Hands over whatever there is to hand over, from the moment there is.
+    pub(super) async fn hand_over_all(&self) {
+        let mut since: HashMap<InstanceId, Instant> = HashMap::new();
+        loop {
+            self.0.handing_over.notified().await;
+            loop {
+                let leaving: Vec<_> = self.0.instances.all();
+                let leaving = leaving
+                    .into_iter()
+                    .filter(|instance| instance.standing() == Standing::Superseded);
+                let mut left = false;
+                for instance in leaving {
+                    let first = *since.entry(instance.id).or_insert_with(Instant::now);
+                    let overdue = first.elapsed() >= self.0.options.drain_timeout;
+                    left |= self.hand_over(&instance, overdue).await;
+                }
+                if !left {
+                    break;
+                }
+                sleep(LOOK).await;
+            }
+            since.clear();
+        }
+    }
+
+    /// Lets go of what is free. True where something is left.
+    async fn hand_over(&self, instance: &Arc<Instance>, overdue: bool) -> bool {
+        // Whoever waits in the queue is served by the new owner.
+        instance.left.notify_waiters();
+        let contested = {
+            let mut idle = instance.idle.lock();
+            // What a session may have left on its backend is known only after a look.
+            std::iter::from_fn(|| idle.contest_if(|rested| rested.session.is_some())).collect::<Vec<_>>()
+        };
+        for rested in contested {
+            self.0
+                .tasks
+                .spawn(self.clone().contest(Arc::clone(instance), rested));
+        }
+        for rested in instance.idle.lock().take(|rested| rested.session.is_none()) {
+            self.close_later(rested.backend);
+        }
+        let here = |session: &Arc<Session>| {
+            self.0.instances.current(session.facts.instance.id) == self.0.instances.current(instance.id)
+        };
+        let sessions: Vec<_> = self.0.registry.all().into_iter().filter(here).collect();
+        if overdue {
+            for session in &sessions {
+                self.begin_close(session, LossCause::Drained);
+            }
+        } else {
+            self.let_go(&sessions).await;
+        }
+        !sessions.is_empty() || instance.slots.usage().total() > 0
+    }
+
+    /// Lets go of those of the sessions that nothing holds.
+    async fn let_go(&self, sessions: &[Arc<Session>]) {
+        let moves: Vec<_> = sessions
+            .iter()
+            .filter_map(|session| {
+                let standing = session.begin_move()?;
+                Some((session, self.0.recorder.park(standing)))
+            })
+            .collect();
+        for (session, written) in moves {
+            if let Err(error) = self.end_move(session, self.0.recorder.wait(written).await) {
+                tracing::debug!(%error, "a session could not be let go of and stays");
+            }
+        }
+    }
+
+    /// Lets go of a session whose execution came to nothing because the instance is not ours.
+    pub(crate) async fn move_out(&self, session: &Session) -> Result<(), PoolerError> {
+        let Some(standing) = session.begin_move() else {
+            return Ok(());
+        };
+        let written = self.0.recorder.wait(self.0.recorder.park(standing)).await;
+        self.end_move(session, written)
+    }
+
+    fn end_move(&self, session: &Session, written: Result<bool, PoolerError>) -> Result<(), PoolerError> {
+        match written {
+            // Where it is not ours any more somebody has taken it already.
+            Ok(_) => {
+                tracing::debug!(session.id = %session.facts.name.session, "a session moves to another pooler");
+                self.0.registry.moved(session);
+                session.moved();
+                Ok(())
+            }
+            Err(error) => {
+                session.stays();
+                Err(error)
+            }
+        }
+    }
+}
