@@ -17,6 +17,8 @@ pub struct Shared {
     pub otlp_endpoint: Option<String>,
     /// `telemetry.log_level`.
     pub log_level: String,
+    /// `pooler.lease` and `pooler.takeover_grace`; the defaults where not given.
+    pub takeover: Option<(String, String)>,
 }
 
 /// What one process is told.
@@ -52,14 +54,16 @@ pub fn of_process(shared: &Shared, own: &Own<'_>) -> String {
                 ("access_token_lifetime", quoted("1h")),
             ],
         ),
-        Role::Pooler => section(
-            &mut text,
-            "pooler",
-            &[
+        Role::Pooler => {
+            let mut keys = vec![
                 ("listen", quoted(&format!("127.0.0.1:{}", own.port))),
                 ("drain_timeout", quoted("5s")),
-            ],
-        ),
+            ];
+            if let Some((lease, grace)) = &shared.takeover {
+                keys.extend([("lease", quoted(lease)), ("takeover_grace", quoted(grace))]);
+            }
+            section(&mut text, "pooler", &keys);
+        }
         Role::Worker => {}
     }
     section(

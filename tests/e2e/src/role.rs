@@ -144,6 +144,34 @@ impl RoleProcess {
         }
     }
 
+    /// Stops it where it is: it answers nothing, and its connections stay open.
+    pub fn freeze(&self) {
+        if let Some(process) = &self.process {
+            process.freeze();
+        }
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        if let Some(process) = &self.process {
+            process.thaw();
+        }
+    }
+
+    /// Asks it to stop.
+    pub fn terminate(&self) {
+        if let Some(process) = &self.process {
+            process.terminate();
+        }
+    }
+
+    /// Waits until it has ended, which it was asked to before.
+    pub async fn wait_until_ended(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.wait_exit(DEADLINE).await;
+        }
+    }
+
     /// Asks it to stop and waits until it has, returning whether it ended well.
     pub async fn stop(&mut self) -> bool {
         let Some(process) = self.process.take() else {

@@ -45,6 +45,8 @@ pub struct WorldOptions {
     pub otlp_endpoint: Option<String>,
     /// `telemetry.log_level`.
     pub log_level: String,
+    /// `pooler.lease` and `pooler.takeover_grace`; the defaults where not given.
+    pub takeover: Option<(String, String)>,
 }
 
 /// pgbench's scale by schema.
@@ -68,6 +70,7 @@ impl Default for WorldOptions {
             egress_allow: vec!["127.0.0.1".to_owned()],
             otlp_endpoint: None,
             log_level: "info".to_owned(),
+            takeover: None,
         }
     }
 }
@@ -137,6 +140,7 @@ impl World {
             ],
             otlp_endpoint: options.otlp_endpoint.clone(),
             log_level: options.log_level.clone(),
+            takeover: options.takeover.clone(),
         };
         let plan = Plan {
             directory: &directory,

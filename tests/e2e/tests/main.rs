@@ -20,6 +20,7 @@ mod sessions;
 mod settings;
 mod sharing;
 mod sql;
+mod takeover;
 mod traces;
 mod trust;
 mod worlds;
