@@ -250,11 +250,11 @@ mod tests {
     }
 
     #[test]
-    fn administrator_has_every_permission_but_those_of_workers() {
+    fn administrator_has_every_permission_but_those_of_processes() {
         for permission in Permission::ALL {
             assert_eq!(
                 allows(&caller(true), *permission),
-                *permission != Permission::SlotsLease,
+                ![Permission::SlotsLease, Permission::InstancesOwn].contains(permission),
                 "{permission}"
             );
         }
@@ -273,6 +273,7 @@ mod tests {
             Permission::InstancesCreate,
             Permission::InstancesUpdate,
             Permission::SlotsLease,
+            Permission::InstancesOwn,
         ];
         assert_eq!(denied, wanted.iter().collect::<Vec<_>>());
     }

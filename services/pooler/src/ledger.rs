@@ -497,12 +497,13 @@ impl Ledger {
         (self.usage.total() + self.elsewhere).saturating_sub(self.budget.connections)
     }
 
-    /// A connection to look after what other poolers left, which is given at once or not at all. There is one for it
-    /// where several are reserved. `insist`: where not, what is counted elsewhere may be long gone, and only a look tells.
+    /// A connection to look after what other poolers left, which is given at once or not at all. Where several are reserved
+    /// there is one for it, whatever is counted elsewhere: every owner leaves it free for this. `insist`: where not, what is
+    /// counted may be long gone, and only a look tells.
     pub fn look(&mut self, claim: Claim, insist: bool) -> Option<Ticket> {
         let free = self.usage.total() + self.elsewhere < self.budget.connections;
         let looking = self.usage.monitoring > 0;
-        let may = !looking && (free || insist && self.budget.kept_for_looks() == 0);
+        let may = !looking && (free || insist || self.budget.kept_for_looks() > 0);
         may.then(|| self.adopt(claim))
     }
 

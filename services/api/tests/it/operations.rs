@@ -458,13 +458,21 @@ async fn of_many_waits_one_looks_for_all() {
     let owner = world.database.connect().await;
     let looks = async |condition: &str| looks(&owner, condition).await;
     eventually(DEADLINE, "somebody has looked", async || looks("true").await > 0).await;
-    // A look now takes until this lock is gone, so that others which began beside it would be seen.
-    owner
-        .batch_execute("BEGIN; LOCK TABLE pgmoor.operations")
-        .await
-        .unwrap();
+    // A look now takes until this lock is gone, so that others which began beside it would be seen. Calls that have yet to
+    // begin their wait read the table too, and could have every connection: then they are let through.
     eventually(DEADLINE, "a look waits", async || {
-        looks("wait_event_type = 'Lock'").await == 1
+        owner
+            .batch_execute("BEGIN; LOCK TABLE pgmoor.operations")
+            .await
+            .unwrap();
+        for _ in 0..100 {
+            if looks("wait_event_type = 'Lock'").await == 1 {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        owner.batch_execute("COMMIT").await.unwrap();
+        false
     })
     .await;
     let second = eventually(DEADLINE, "another one waits too", async || {

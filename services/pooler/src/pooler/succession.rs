@@ -115,13 +115,20 @@ impl Pooler {
         }
         instance.count_left(&left);
         for (left, known, is_over) in over {
-            let taking = if is_over { Taking::All } else { Taking::Parked };
-            self.adopt(instance, left, taking).await?;
+            // Where it is not known to be gone it may serve its sessions, as long as they have their connections.
+            if known.is_gone() {
+                self.adopt(instance, left, Taking::All).await?;
+            } else {
+                self.adopt(instance, left, Taking::Parked).await?;
+            }
             if !is_over {
                 continue;
             }
             let buried = self.bury(instance, left).await?;
-            if known.is_gone() && buried {
+            if buried && !known.is_gone() {
+                self.adopt(instance, left, Taking::All).await?;
+            }
+            if buried && known.is_gone() {
                 let succession = self.0.store.succession();
                 let settled = succession.settle(instance.id, left.incarnation).await;
                 settled.map_err(store_error)?;

@@ -19,5 +19,6 @@ mod revocations;
 mod servers;
 mod settings;
 mod signing_keys;
+mod succession;
 mod support;
 mod users;
