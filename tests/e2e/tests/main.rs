@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod churn;
 mod discovery;
 mod egress;
 mod files;
@@ -24,3 +25,9 @@ mod takeover;
 mod traces;
 mod trust;
 mod worlds;
+
+/// True where time does not matter.
+#[allow(clippy::disallowed_methods, reason = "a test has no configuration of its own")]
+fn long_tests() -> bool {
+    std::env::var_os("PGMOOR_LONG_TESTS").is_some()
+}

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tonic::Code;
 
+use crate::long_tests;
 use crate::worlds::alone;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -272,13 +273,8 @@ async fn close_all(client: &Client, server: &str) {
 }
 
 /// Many, where time does not matter.
-#[allow(clippy::disallowed_methods, reason = "a test has no configuration of its own")]
 fn idle_sessions() -> u64 {
-    if std::env::var_os("PGMOOR_LONG_TESTS").is_some() {
-        10_000
-    } else {
-        1500
-    }
+    if long_tests() { 10_000 } else { 1500 }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

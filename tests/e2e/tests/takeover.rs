@@ -14,6 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tonic::{Code, Status};
 
+use crate::long_tests;
+
 const SOON: Duration = Duration::from_secs(60);
 /// Connections on the target in all.
 const BUDGET: i64 = 8;
@@ -30,7 +32,7 @@ async fn two_poolers() -> World {
 }
 
 /// Which of the world's poolers owns the only instance.
-async fn owner(world: &World) -> Option<usize> {
+pub(crate) async fn owner(world: &World) -> Option<usize> {
     let config = world.config_database().database().connect().await;
     let address = config
         .query_opt(
@@ -284,11 +286,7 @@ async fn stopped_pooler_that_comes_back_finds_its_successor_and_the_budget_holds
     let lost = after_the_outage(&a, &pinned, "SELECT 1").await;
     let lost = reason::expect(lost, Code::NotFound, ErrorReason::SessionStateLost);
     assert_eq!(reason::metadata(&lost, "cause").as_deref(), Some("pooler_lost"));
-    let stopped = if std::env::var_os("PGMOOR_LONG_TESTS").is_some() {
-        30
-    } else {
-        5
-    };
+    let stopped = if long_tests() { 30 } else { 5 };
     sleep(Duration::from_secs(stopped)).await;
     world.poolers()[owner].thaw();
     // It goes on where it was, with connections that are gone and an instance that is not its own.
