@@ -18,6 +18,17 @@ CREATE TABLE pgmoor.instance_predecessors (
 GRANT SELECT, INSERT, DELETE ON pgmoor.instance_predecessors TO pgmoor_pooler;
 GRANT UPDATE (instance_id) ON pgmoor.instance_predecessors TO pgmoor_pooler;
 
+-- Instances that turned out to be another, for those who know them by their old ids.
+CREATE TABLE pgmoor.instance_merges (
+    id uuid NOT NULL,
+    into_id uuid NOT NULL,
+    CONSTRAINT instance_merges_pkey PRIMARY KEY (id),
+    CONSTRAINT instance_merges_into_id
+        FOREIGN KEY (into_id) REFERENCES pgmoor.instances (id) ON DELETE CASCADE
+);
+CREATE INDEX instance_merges_into_id ON pgmoor.instance_merges (into_id);
+GRANT SELECT, INSERT, UPDATE ON pgmoor.instance_merges TO pgmoor_pooler;
+
 -- Connections as their poolers recorded them. A pooler has only few that are not recorded.
 CREATE TABLE pgmoor.pooler_connections (
     instance_id uuid NOT NULL,

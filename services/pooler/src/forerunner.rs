@@ -103,6 +103,11 @@ impl Forerunner {
         matches!(self.state, State::HandingOver { .. })
     }
 
+    /// True where it opens nothing any more and has nothing either.
+    pub(crate) fn has_nothing(self) -> bool {
+        self.state == State::HandingOver { connections: 0 }
+    }
+
     /// True where nothing is left to ask it for.
     pub(crate) fn needs_no_asking(self) -> bool {
         self.is_gone()

@@ -324,7 +324,7 @@ impl PoolerService for PoolerGrpc {
         let term = required("term", u64::try_from(request.term).ok())?;
         let incarnation = self.pooler.incarnation().to_string();
         let connections = if request.incarnation == incarnation {
-            self.pooler.relinquish(instance, term)
+            self.pooler.relinquish(instance, term).await?
         } else {
             0
         };

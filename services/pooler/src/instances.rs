@@ -58,6 +58,8 @@ pub(crate) struct Instance {
     pub(crate) reach: Mutex<Reach>,
     /// What others left is looked at by one task at a time.
     pub(crate) succeeding: tokio::sync::Mutex<()>,
+    /// Held from taking sessions over until they are here.
+    pub(crate) adopting: Arc<tokio::sync::Mutex<()>>,
     /// Other poolers that left something here.
     pub(crate) forerunners: Mutex<HashMap<IncarnationId, Forerunner>>,
     limits: Mutex<Limits>,
@@ -66,6 +68,10 @@ pub(crate) struct Instance {
     openings: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
     known: Mutex<Option<Facts>>,
+    /// Whether it was asked who it is. Until then one connection is opened at a time: it may be an instance that others
+    /// are connected to under another name, with a budget of its own.
+    introduced: AtomicBool,
+    introducing: tokio::sync::Mutex<()>,
     /// Claims of one instance go one after the other.
     claiming: tokio::sync::Mutex<()>,
 }
@@ -81,12 +87,15 @@ impl Instance {
             left: Notify::new(),
             reach: Mutex::default(),
             succeeding: tokio::sync::Mutex::default(),
+            adopting: Arc::default(),
             forerunners: Mutex::default(),
             limits: Mutex::default(),
             ownership: Mutex::default(),
             openings: Arc::new(Semaphore::new(MOST_IN_FLIGHT as usize)),
             clock,
             known: Mutex::default(),
+            introduced: AtomicBool::new(false),
+            introducing: tokio::sync::Mutex::default(),
             claiming: tokio::sync::Mutex::default(),
         }
     }
@@ -147,6 +156,20 @@ impl Instance {
             Standing::Lapsed => Err(PoolerError::ConfigDatabase),
             Standing::Stranger | Standing::Superseded => Err(PoolerError::Moved { owner: None }),
         }
+    }
+
+    /// Waits until nobody else opens the first connection to it. Nothing once that was done.
+    pub(crate) async fn introduction(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        if self.introduced.load(Ordering::Relaxed) {
+            return None;
+        }
+        let alone = self.introducing.lock().await;
+        (!self.introduced.load(Ordering::Relaxed)).then_some(alone)
+    }
+
+    /// It said who it is, or cannot.
+    pub(crate) fn introduced(&self) {
+        self.introduced.store(true, Ordering::Relaxed);
     }
 
     /// Waits until nothing is being opened, and everything that was is recorded.
@@ -214,7 +237,12 @@ impl Instances {
 
     /// The instance, once it is ours, with its budget as it stands in the config database.
     pub(crate) async fn own(&self, id: InstanceId) -> Result<Arc<Instance>, PoolerError> {
-        let row = self.store.instances().get(id).await.map_err(store_error)?;
+        let mut id = self.current(id);
+        let mut row = self.store.instances().get(id).await.map_err(store_error)?;
+        if row.is_none() {
+            id = self.follow(id).await?;
+            row = self.store.instances().get(id).await.map_err(store_error)?;
+        }
         let row = row.ok_or_else(|| PoolerError::NotFound {
             resource: format!("instances/{id}"),
         })?;
@@ -231,13 +259,38 @@ impl Instances {
 
     /// Counts the connections of `younger` under `older` from now on: they are one.
     pub(crate) fn merge(&self, older: InstanceId, younger: InstanceId) {
+        if younger == older || self.merged.read().contains_key(&younger) {
+            return;
+        }
+        self.merged.write().insert(younger, older);
         let younger = self.by_id.read().get(&younger).cloned();
-        if let Some(younger) = younger.filter(|younger| younger.id != older) {
+        if let Some(younger) = younger {
             self.get_or_add(older).slots.absorb(&younger.slots);
-            self.merged.write().insert(younger.id, older);
-            // Its idle backends are wanted back.
+            // Whoever waits for it does so in vain, and its idle backends are wanted back.
+            younger.left.notify_waiters();
             self.pressure.notify_one();
         }
+    }
+
+    /// The instance that `id` has turned out to be, to another pooler perhaps.
+    pub(crate) async fn follow(&self, id: InstanceId) -> Result<InstanceId, PoolerError> {
+        let merged = self.store.succession().merged(&[self.current(id)]).await;
+        for (younger, older) in merged.map_err(store_error)? {
+            self.merge(older, younger);
+        }
+        Ok(self.current(id))
+    }
+
+    /// Learns which of the instances that are known here turned out to be another to other poolers.
+    pub(crate) async fn learn_merges(&self) -> Result<(), StoreError> {
+        let known: Vec<_> = self.all().iter().map(|instance| instance.id).collect();
+        for (younger, older) in self.store.succession().merged(&known).await? {
+            if self.current(younger) == younger {
+                tracing::info!(instance.id = %younger, %older, "an instance turned out to be another one");
+                self.merge(older, younger);
+            }
+        }
+        Ok(())
     }
 
     /// The instance that `id` has turned out to be.
@@ -332,6 +385,7 @@ impl Instances {
 
     /// Renews what is ours and takes over changed budgets. Returns what turned out to be somebody else's.
     pub(crate) async fn renew(&self) -> Result<Vec<Arc<Instance>>, StoreError> {
+        self.learn_merges().await?;
         let sent = self.clock.uptime();
         let lease = self.me.lease;
         let ours = self

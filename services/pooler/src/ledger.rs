@@ -238,11 +238,12 @@ impl Ledger {
         }
     }
 
-    /// Asks for connections.
-    pub fn claim(&mut self, claim: Claim) -> Claimed {
+    /// Asks for connections. Others may be given theirs by that: a pool that it fills up may be what the first of a queue
+    /// waited for, and those after it pass.
+    pub fn claim(&mut self, claim: Claim) -> (Claimed, Changes) {
         let limit = self.budget.most(&claim);
         if claim.count > limit || claim.count == 0 {
-            return Claimed::Refused(Refused::TooMany { limit });
+            return (Claimed::Refused(Refused::TooMany { limit }), Changes::default());
         }
         let ticket = Ticket(self.next);
         self.next += 1;
@@ -253,18 +254,21 @@ impl Ledger {
             self.turns.push_back(key);
         }
         queue.waiting.push_back(ticket);
-        // A new claim cannot let anybody else pass: what is granted here is the claim itself or nothing.
-        self.dispatch();
+        let mut changes = Changes {
+            granted: self.dispatch(),
+            refused: Vec::new(),
+        };
+        changes.granted.retain(|granted| *granted != ticket);
         if self.holds(ticket) {
-            return Claimed::Granted(ticket);
+            return (Claimed::Granted(ticket), changes);
         }
         let others = self.waiting.len() - 1;
         let free = self.budget.most_waiting.saturating_sub(others);
         if free == 0 || self.waiting_of(key.0) - 1 > free {
             self.remove_waiting(ticket);
-            return Claimed::Refused(Refused::QueueFull { waiting: others });
+            return (Claimed::Refused(Refused::QueueFull { waiting: others }), changes);
         }
-        Claimed::Waiting(ticket)
+        (Claimed::Waiting(ticket), changes)
     }
 
     /// Claims of one user that wait.
@@ -616,6 +620,9 @@ impl Ledger {
                 *self.usage.of(class) += count;
                 self.held.insert(ticket, claim);
                 granted.push(ticket);
+                // What is given changes what others wait for.
+                only_reserve = false;
+                blocked.clear();
             }
         }
         granted

@@ -41,6 +41,7 @@ use crate::pools::Pools;
 use crate::recorder::Recorder;
 use crate::registry::Registry;
 use crate::session::Session;
+use crate::status::store_error;
 
 /// The internal protocol we speak.
 const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
@@ -282,15 +283,17 @@ impl Pooler {
     }
 
     /// Another pooler owns an instance, in that term. Returns how many connections to it are still ours.
-    pub(crate) fn relinquish(&self, id: InstanceId, term: u64) -> u32 {
+    pub(crate) async fn relinquish(&self, id: InstanceId, term: u64) -> Result<u32, PoolerError> {
+        // It may be one that is known here by another name.
+        self.0.instances.learn_merges().await.map_err(store_error)?;
         let Some(instance) = self.0.instances.known(id) else {
-            return 0;
+            return Ok(0);
         };
         if instance.superseded(term) {
             tracing::warn!(instance.id = %id, "an instance is another pooler's now");
         }
         self.0.handing_over.notify_one();
-        instance.slots.usage().total()
+        Ok(instance.slots.usage().total())
     }
 
     /// Takes nothing new and gives its instances back, so that others serve what is free at once. Waits for the rest until

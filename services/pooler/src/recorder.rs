@@ -230,7 +230,11 @@ impl Recorder {
         if sessions.is_empty() {
             return Ok(());
         }
-        let recorded = self.store.sessions().record(self.me, &sessions).await;
+        let recorded = match self.store.sessions().record(self.me, &sessions).await {
+            // An instance that was merged into another at this moment.
+            Err(StoreError::Unexpected(_)) => self.store.sessions().record(self.me, &sessions).await,
+            other => other,
+        };
         answer(recorded, sessions.iter().map(|session| session.id), told)
     }
 

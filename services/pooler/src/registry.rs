@@ -30,17 +30,8 @@ pub(crate) struct Registry {
 #[derive(Debug, Clone, Copy)]
 struct Tombstone {
     owner: UserId,
-    end: End,
+    loss: Loss,
     at: Instant,
-}
-
-/// Why a session is not here any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// It ended.
-    Lost(Loss),
-    /// It goes on at another pooler.
-    Moved,
 }
 
 #[derive(Debug, Default)]
@@ -67,14 +58,9 @@ impl Tombstones {
         }
     }
 
-    fn end(&self, name: &SessionName, owner: UserId) -> Option<End> {
+    fn loss(&self, name: &SessionName, owner: UserId) -> Option<Loss> {
         let tombstone = self.by_name.get(name)?;
-        (tombstone.owner == owner && tombstone.at.elapsed() <= MEMORY).then_some(tombstone.end)
-    }
-
-    /// It is back.
-    fn forget(&mut self, name: &SessionName) {
-        self.by_name.remove(name);
+        (tombstone.owner == owner && tombstone.at.elapsed() <= MEMORY).then_some(tombstone.loss)
     }
 }
 
@@ -86,30 +72,28 @@ impl Registry {
             return false;
         }
         sessions.insert(session.facts.name, Arc::clone(session));
-        drop(sessions);
-        self.ended.lock().forget(&session.facts.name);
         true
     }
 
-    /// Takes a session away that goes on at another pooler.
+    /// Takes a session away that goes on at another pooler, and may come back.
     pub(crate) fn moved(&self, session: &Session) {
-        self.remove(session.facts.name, session.facts.owner, End::Moved);
+        self.sessions.write().remove(&session.facts.name);
     }
 
     /// Remembers the end of a session that was never here.
     pub(crate) fn lost_elsewhere(&self, name: SessionName, owner: UserId, loss: Loss) {
-        self.remove(name, owner, End::Lost(loss));
+        self.remove(name, owner, loss);
     }
 
     /// Takes a session away and remembers why it ended.
     pub(crate) fn end(&self, session: &Session, loss: Loss) {
-        self.remove(session.facts.name, session.facts.owner, End::Lost(loss));
+        self.remove(session.facts.name, session.facts.owner, loss);
     }
 
-    fn remove(&self, name: SessionName, owner: UserId, end: End) {
+    fn remove(&self, name: SessionName, owner: UserId, loss: Loss) {
         let tombstone = Tombstone {
             owner,
-            end,
+            loss,
             at: Instant::now(),
         };
         // In this order it is never neither here nor there.
@@ -117,7 +101,7 @@ impl Registry {
         self.sessions.write().remove(&name);
     }
 
-    /// The caller's session; nothing where it was never here.
+    /// The caller's session; nothing where it is not here.
     pub(crate) fn find(
         &self,
         name: SessionName,
@@ -128,9 +112,8 @@ impl Registry {
         {
             return Ok(Some(Arc::clone(session)));
         }
-        match self.ended.lock().end(&name, caller) {
-            Some(End::Lost(loss)) => Err(PoolerError::StateLost(loss)),
-            Some(End::Moved) => Err(PoolerError::Moved { owner: None }),
+        match self.ended.lock().loss(&name, caller) {
+            Some(loss) => Err(PoolerError::StateLost(loss)),
             None => Ok(None),
         }
     }
@@ -193,12 +176,12 @@ mod tests {
         let mut tombstones = Tombstones::default();
         let tombstone = Tombstone {
             owner,
-            end: End::Lost(LOSS),
+            loss: LOSS,
             at: Instant::now(),
         };
         tombstones.remember(name, tombstone);
-        assert_eq!(tombstones.end(&name, owner), Some(End::Lost(LOSS)));
-        assert_eq!(tombstones.end(&name, other), None);
+        assert_eq!(tombstones.loss(&name, owner), Some(LOSS));
+        assert_eq!(tombstones.loss(&name, other), None);
     }
 
     #[tokio::test]
@@ -210,16 +193,13 @@ mod tests {
         for name in &names {
             let tombstone = Tombstone {
                 owner,
-                end: End::Lost(LOSS),
+                loss: LOSS,
                 at: Instant::now(),
             };
             tombstones.remember(*name, tombstone);
         }
         assert_eq!(tombstones.by_name.len(), MOST_REMEMBERED);
-        assert_eq!(tombstones.end(&names[0], owner), None);
-        assert_eq!(
-            tombstones.end(&names[MOST_REMEMBERED], owner),
-            Some(End::Lost(LOSS))
-        );
+        assert_eq!(tombstones.loss(&names[0], owner), None);
+        assert_eq!(tombstones.loss(&names[MOST_REMEMBERED], owner), Some(LOSS));
     }
 }

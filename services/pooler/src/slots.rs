@@ -131,7 +131,9 @@ impl Slots {
         let wanted = claim.count;
         let (claimed, reserve_after) = {
             let mut state = self.state.lock();
-            (state.ledger.claim(claim), state.reserve_after)
+            let (claimed, changes) = state.ledger.claim(claim);
+            state.wake(changes);
+            (claimed, state.reserve_after)
         };
         let promoted = reserve_after.and_then(|wait| Instant::now().checked_add(wait));
         match claimed {
@@ -288,6 +290,12 @@ impl Slots {
         let state = self.state.lock();
         let above = usize::try_from(state.ledger.above()).unwrap_or(usize::MAX);
         state.ledger.waiting_for_connections() + above
+    }
+
+    /// True where there are more connections, here and elsewhere, than the budget has.
+    #[must_use]
+    pub fn is_above(&self) -> bool {
+        self.state.lock().ledger.above() > 0
     }
 
     /// How many claims wait, for a connection or for a place in their pool.

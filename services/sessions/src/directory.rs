@@ -18,16 +18,18 @@ pub struct PoolerEntry {
     pub incarnation: IncarnationId,
     /// Where its internal gRPC listens, as `host:port`.
     pub address: String,
-    /// False while it drains: it serves what it has and takes nothing new.
+    /// False while it drains, or gives no sign of life: it may serve what it has and takes nothing new.
     pub takes_new_sessions: bool,
+    /// True while it gives signs of life.
+    pub is_alive: bool,
 }
 
 /// What was known at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// The live poolers.
+    /// The poolers that are alive, or were so lately.
     pub poolers: Vec<PoolerEntry>,
-    /// The owners whose lease has not run out.
+    /// The owners.
     pub owners: HashMap<InstanceId, PoolerId>,
 }
 

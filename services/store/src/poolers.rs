@@ -36,6 +36,8 @@ pub struct Pooler {
     pub protocol: ProtocolRange,
     /// Until when it counts as alive, on the database's clock.
     pub lease_until: OffsetDateTime,
+    /// True where that is over.
+    pub lapsed: bool,
 }
 
 /// Whether a pooler takes new sessions.
@@ -87,7 +89,8 @@ store_variant!(RegisterPoolerError);
 /// The columns of [`PoolerRow`].
 macro_rules! columns {
     () => {
-        "pooler_id, incarnation, address, wire_address, state, protocol_min, protocol_max, lease_until"
+        "pooler_id, incarnation, address, wire_address, state, protocol_min, protocol_max, lease_until, \
+         lease_until <= clock_timestamp() AS lapsed"
     };
 }
 
@@ -201,12 +204,22 @@ impl Poolers<'_> {
     /// # Errors
     /// When the database fails.
     pub async fn list_live(&self) -> Result<Vec<Pooler>, StoreError> {
+        self.list_seen(Duration::ZERO).await
+    }
+
+    /// The processes that are alive or were so lately, by id.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list_seen(&self, lately: Duration) -> Result<Vec<Pooler>, StoreError> {
         let mut connection = self.store.acquire().await?;
         let rows: Vec<PoolerRow> = sqlx::query_as(concat!(
             "SELECT ",
             columns!(),
-            " FROM pgmoor.poolers WHERE lease_until > clock_timestamp() ORDER BY pooler_id"
+            " FROM pgmoor.poolers WHERE lease_until > clock_timestamp() - make_interval(secs => $1) \
+             ORDER BY pooler_id"
         ))
+        .bind(seconds(lately))
         .fetch_all(&mut *connection)
         .await?;
         Ok(rows.into_iter().map(Pooler::try_from).collect::<Result<_, _>>()?)
@@ -232,6 +245,7 @@ struct PoolerRow {
     protocol_min: i32,
     protocol_max: i32,
     lease_until: OffsetDateTime,
+    lapsed: bool,
 }
 
 impl TryFrom<PoolerRow> for Pooler {
@@ -254,6 +268,7 @@ impl TryFrom<PoolerRow> for Pooler {
                 max: row.protocol_max.try_into().map_err(|_| wrong("protocol_max"))?,
             },
             lease_until: row.lease_until,
+            lapsed: row.lapsed,
         })
     }
 }

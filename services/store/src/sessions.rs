@@ -139,7 +139,8 @@ macro_rules! columns {
 }
 
 impl Sessions<'_> {
-    /// Writes new sessions down. Returns those it did: not one whose server or owner was deleted meanwhile.
+    /// Writes new sessions down. Returns those it did: not one whose server or owner was deleted meanwhile. Their instance is
+    /// their server's, which may have turned out to be another since they were opened.
     ///
     /// # Errors
     /// When the database fails.
@@ -154,16 +155,15 @@ impl Sessions<'_> {
             "INSERT INTO pgmoor.sessions (id, server_id, instance_id, owner_id, pooler_incarnation, mode, \
              database_name, username, parameters, idle_timeout_ms, idle_in_transaction_timeout_ms, \
              queue_timeout_ms, incarnation, untold, pins, create_time) \
-             SELECT n.id, n.server_id, n.instance_id, n.owner_id, $2, n.mode, n.database_name, n.username, \
+             SELECT n.id, n.server_id, s.instance_id, n.owner_id, $2, n.mode, n.database_name, n.username, \
              n.parameters, n.idle_timeout_ms, n.idle_in_transaction_timeout_ms, n.queue_timeout_ms, \
              n.incarnation, n.untold, n.pins, n.create_time::timestamptz \
-             FROM jsonb_to_recordset($1) AS n (id text, server_id uuid, instance_id uuid, owner_id uuid, \
+             FROM jsonb_to_recordset($1) AS n (id text, server_id uuid, owner_id uuid, \
              mode text, database_name text, username text, parameters jsonb, idle_timeout_ms bigint, \
              idle_in_transaction_timeout_ms bigint, queue_timeout_ms bigint, incarnation bigint, \
              untold boolean, pins text, create_time text) \
-             WHERE EXISTS (SELECT FROM pgmoor.servers AS s WHERE s.id = n.server_id) \
-             AND EXISTS (SELECT FROM pgmoor.instances AS i WHERE i.id = n.instance_id) \
-             AND EXISTS (SELECT FROM pgmoor.users AS u WHERE u.id = n.owner_id) \
+             JOIN pgmoor.servers AS s ON s.id = n.server_id \
+             WHERE EXISTS (SELECT FROM pgmoor.users AS u WHERE u.id = n.owner_id) \
              ON CONFLICT ON CONSTRAINT sessions_pkey DO UPDATE SET parked = false \
              WHERE sessions.pooler_incarnation = excluded.pooler_incarnation RETURNING id",
         )
@@ -328,7 +328,6 @@ impl Mode {
 struct NewRow<'a> {
     id: String,
     server_id: Uuid,
-    instance_id: Uuid,
     owner_id: Uuid,
     mode: &'static str,
     database_name: &'a str,
@@ -348,7 +347,6 @@ impl<'a> From<&'a Session> for NewRow<'a> {
         Self {
             id: session.id.to_string(),
             server_id: session.server_id.as_uuid(),
-            instance_id: session.instance_id.as_uuid(),
             owner_id: session.owner_id.as_uuid(),
             mode: session.mode.name(),
             database_name: session.database.as_str(),

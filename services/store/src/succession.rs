@@ -80,7 +80,8 @@ macro_rules! left_behind {
 }
 
 impl Succession<'_> {
-    /// Records connections of the caller and removes others of its own.
+    /// Records connections of the caller and removes others of its own. Where an instance was merged into another, they count
+    /// there.
     ///
     /// # Errors
     /// When the database fails.
@@ -95,9 +96,12 @@ impl Succession<'_> {
             sqlx::query(
                 "INSERT INTO pgmoor.pooler_connections \
                  (incarnation, instance_id, backend_pid, backend_start, server_id) \
-                 SELECT $1, n.* FROM unnest($2::uuid[], $3::int[], $4::timestamptz[], $5::uuid[]) \
+                 SELECT $1, coalesce(i.id, s.instance_id), n.backend_pid, n.backend_start, n.server_id \
+                 FROM unnest($2::uuid[], $3::int[], $4::timestamptz[], $5::uuid[]) \
                  AS n (instance_id, backend_pid, backend_start, server_id) \
-                 WHERE EXISTS (SELECT FROM pgmoor.instances AS i WHERE i.id = n.instance_id) \
+                 LEFT JOIN pgmoor.instances AS i ON i.id = n.instance_id \
+                 LEFT JOIN pgmoor.servers AS s ON s.id = n.server_id \
+                 WHERE i.id IS NOT NULL OR s.instance_id IS NOT NULL \
                  ON CONFLICT ON CONSTRAINT pooler_connections_pkey DO NOTHING",
             )
             .bind(incarnation.as_uuid())
@@ -264,6 +268,21 @@ impl Succession<'_> {
         Ok(forerunners)
     }
 
+    /// Which of these instances turned out to be another, and which that is.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn merged(&self, ids: &[InstanceId]) -> Result<Vec<(InstanceId, InstanceId)>, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let rows: Vec<(Uuid, Uuid)> =
+            sqlx::query_as("SELECT id, into_id FROM pgmoor.instance_merges WHERE id = ANY($1)")
+                .bind(ids.iter().map(|id| id.as_uuid()).collect::<Vec<_>>())
+                .fetch_all(&mut *connection)
+                .await?;
+        let merged = |(id, into)| (InstanceId::from_uuid(id), InstanceId::from_uuid(into));
+        Ok(rows.into_iter().map(merged).collect())
+    }
+
     /// Notes that a predecessor opens nothing any more.
     ///
     /// # Errors
@@ -312,6 +331,15 @@ pub(crate) async fn absorb(
     from: InstanceId,
 ) -> Result<(), sqlx::Error> {
     for sql in [
+        "INSERT INTO pgmoor.instance_merges (id, into_id) VALUES ($2, $1)",
+        "UPDATE pgmoor.instance_merges SET into_id = $1 WHERE into_id = $2",
+        // Who owned it does not know yet that it does not any more.
+        "INSERT INTO pgmoor.instance_predecessors (instance_id, incarnation, pooler_id, address) \
+         SELECT $2, o.incarnation, o.pooler_id, p.address FROM pgmoor.instance_owners AS o \
+         LEFT JOIN pgmoor.poolers AS p ON p.incarnation = o.incarnation \
+         WHERE o.instance_id = $2 AND NOT o.released AND NOT EXISTS (SELECT FROM pgmoor.instance_owners AS i \
+          WHERE i.instance_id = $1 AND i.incarnation = o.incarnation) \
+         ON CONFLICT ON CONSTRAINT instance_predecessors_pkey DO NOTHING",
         "DELETE FROM pgmoor.instance_predecessors AS f WHERE instance_id = $2 AND EXISTS (SELECT FROM \
          pgmoor.instance_predecessors AS i WHERE i.instance_id = $1 AND i.incarnation = f.incarnation)",
         "UPDATE pgmoor.instance_predecessors SET instance_id = $1 WHERE instance_id = $2",

@@ -1,14 +1,17 @@
 //! Parts of a deployment go away and come back.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use e2e::world::{Caller, SUPERUSER};
+use e2e::world::{Caller, SUPERUSER, create_server};
 use e2e::{Client, RoleProcess, World, reason};
 use futures::FutureExt as _;
 use harness::eventually;
 use rpc::errors::v1::ErrorReason;
 use rpc::query::v1::{BeginTransactionRequest, CommitTransactionRequest, Session};
+use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
 use crate::worlds::alone;
@@ -94,6 +97,70 @@ async fn during_outage(world: &World, caller: &Caller, session: &Session) {
     assert_eq!(counted.value(), "3");
     let refused = log_in(world).await;
     reason::expect(refused, Code::Unavailable, ErrorReason::ConfigDatabaseUnavailable);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn load_goes_on_for_twenty_seconds_without_the_config_database() {
+    let world = alone().await;
+    let caller = world.superuser().await;
+    let server = world.register_target(caller.a()).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut working = JoinSet::new();
+    for number in 0..10_usize {
+        let client = if number % 2 == 0 { caller.a() } else { caller.b() }.clone();
+        let session = if number < 3 {
+            client.open_session(&server).await.unwrap()
+        } else {
+            client.open_auto(&server).await.unwrap()
+        };
+        let stop = Arc::clone(&stop);
+        working.spawn(async move {
+            let mut done = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                let sql = format!("BEGIN; SELECT {done} + 1; COMMIT");
+                let run = client.execute(&session.name, &sql).await;
+                let run = run.unwrap_or_else(|status| panic!("{}", reason::text(&status)));
+                assert_eq!(run.value(), (done + 1).to_string(), "{run:?}");
+                done += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            client.close_session(&session).await.unwrap();
+            done
+        });
+    }
+    world.config_database().cluster().stop().await;
+    let outage = AssertUnwindSafe(async {
+        // Longer than a pooler's lease.
+        let until = tokio::time::Instant::now() + Duration::from_secs(20);
+        while tokio::time::Instant::now() < until {
+            let refused = log_in(&world).await;
+            reason::expect(refused, Code::Unavailable, ErrorReason::ConfigDatabaseUnavailable);
+            let refused = caller.b().open_session(&server).await;
+            assert_eq!(refused.unwrap_err().code(), Code::Unavailable);
+            let new = create_server(caller.a(), world.target_server(), "x").await;
+            reason::expect(new, Code::Unavailable, ErrorReason::ConfigDatabaseUnavailable);
+        }
+    })
+    .catch_unwind()
+    .await;
+    world.config_database().cluster().start_again().await;
+    if let Err(panic) = outage {
+        resume_unwind(panic);
+    }
+    eventually(SOON, "sessions can be opened again", async || {
+        let opened = caller.b().open_session(&server).await;
+        let opened = opened.map_err(|status| reason::text(&status))?;
+        caller
+            .b()
+            .close_session(&opened)
+            .await
+            .map_err(|status| reason::text(&status))
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    for done in working.join_all().await {
+        assert!(done > 100, "{done} transactions");
+    }
 }
 
 async fn log_in(world: &World) -> Result<(), Status> {

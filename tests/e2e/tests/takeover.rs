@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use e2e::backends::{BackendSampler, client_backends};
-use e2e::world::{Caller, set_budget};
+use e2e::world::{Caller, create_server, set_budget};
 use e2e::{Client, World, WorldOptions, reason};
 use harness::eventually;
 use rpc::errors::v1::ErrorReason;
@@ -232,6 +232,82 @@ async fn sessions_move_unnoticed_when_their_pooler_is_asked_to_leave() {
     assert_eq!(reason::metadata(&lost, "pins").as_deref(), Some("MODE"));
     let counts = sampler.finish().await;
     assert!(counts.most <= BUDGET, "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_one_postgres_driven_through_two_poolers_have_one_budget() {
+    let world = World::start(WorldOptions {
+        poolers: 2,
+        workers: 0,
+        egress_allow: vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
+        ..WorldOptions::default()
+    })
+    .await;
+    let administrator = world.create_administrator().await;
+    let port = i32::from(world.target().cluster().port());
+    let endpoint = |host: &str| rpc::server::v1::Endpoint {
+        host: host.to_owned(),
+        port,
+    };
+    let names: [&[&str]; 4] = [
+        &["127.0.0.1"],
+        &["localhost"],
+        &["127.0.0.1", "localhost"],
+        &["localhost", "127.0.0.1"],
+    ];
+    let mut servers = Vec::new();
+    for hosts in names {
+        let server = rpc::server::v1::Server {
+            endpoints: hosts.iter().map(|host| endpoint(host)).collect(),
+            ..world.target_server()
+        };
+        let password = &world.target().login().password;
+        let server = create_server(administrator.a(), server, password).await.unwrap();
+        let budget = i32::try_from(BUDGET).unwrap();
+        set_budget(administrator.a(), &server, budget, 0).await.unwrap();
+        servers.push(server);
+    }
+    // That they are one turns out while they are used, and the first connection under each name tells it.
+    let counts = drive(&world, &administrator, &servers).await;
+    assert!((2..=BUDGET + 3).contains(&counts.most), "{counts:?}");
+    let config = world.config_database().database().connect().await;
+    let row = config
+        .query_one("SELECT count(*) FROM pgmoor.instances", &[])
+        .await
+        .unwrap();
+    assert_eq!(row.get::<_, i64>(0), 1);
+    let counts = drive(&world, &administrator, &servers).await;
+    assert!((2..=BUDGET).contains(&counts.most), "{counts:?}");
+}
+
+/// Has sessions on all servers run statements at the same time, through both API instances.
+async fn drive(world: &World, caller: &Caller, servers: &[String]) -> e2e::backends::Counts {
+    let sampler = BackendSampler::start(world.target().cluster()).await;
+    let clients = [caller.a(), caller.b()];
+    let mut working = JoinSet::new();
+    for number in 0..24_usize {
+        let client = clients[number % 2].clone();
+        let server = servers[number % servers.len()].clone();
+        working.spawn(async move {
+            let session = loop {
+                match client.open_auto(&server).await {
+                    Ok(session) => break session,
+                    Err(status) if status.code() == Code::Unavailable => {
+                        sleep(Duration::from_millis(50)).await;
+                    }
+                    Err(status) => panic!("{}", reason::text(&status)),
+                }
+            };
+            for _ in 0..10 {
+                let run = client.execute(&session.name, "SELECT pg_sleep(0.02)").await;
+                let run = run.unwrap_or_else(|status| panic!("{}", reason::text(&status)));
+                assert!(run.errors.is_empty(), "{run:?}");
+            }
+            client.close_session(&session).await.unwrap();
+        });
+    }
+    working.join_all().await;
+    sampler.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

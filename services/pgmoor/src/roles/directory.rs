@@ -31,7 +31,8 @@ fn entry(pooler: Pooler) -> PoolerEntry {
         pooler: pooler.id,
         incarnation: pooler.incarnation,
         address: pooler.address,
-        takes_new_sessions: pooler.state == PoolerState::Serving,
+        takes_new_sessions: pooler.state == PoolerState::Serving && !pooler.lapsed,
+        is_alive: !pooler.lapsed,
     }
 }
 
@@ -63,6 +64,6 @@ pub(crate) async fn poll<Told: Future<Output = ()>>(
             _ => {}
         }
         failing = refreshed.is_err();
-        live(!directory.snapshot().poolers.is_empty()).await;
+        live(directory.snapshot().poolers.iter().any(|pooler| pooler.is_alive)).await;
     }
 }

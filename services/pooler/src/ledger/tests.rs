@@ -33,14 +33,14 @@ fn ledger(connections: u32, reserved: u32) -> Ledger {
 }
 
 fn granted(ledger: &mut Ledger, wish: Claim) -> Ticket {
-    match ledger.claim(wish) {
+    match ledger.claim(wish).0 {
         Claimed::Granted(ticket) => ticket,
         other => panic!("{other:?}"),
     }
 }
 
 fn waiting(ledger: &mut Ledger, wish: Claim) -> Ticket {
-    match ledger.claim(wish) {
+    match ledger.claim(wish).0 {
         Claimed::Waiting(ticket) => ticket,
         other => panic!("{other:?}"),
     }
@@ -126,12 +126,33 @@ fn large_claim_is_not_passed_by_small_ones() {
 fn claim_that_can_never_be_met_is_refused() {
     let mut ledger = ledger(5, 2);
     assert_eq!(
-        ledger.claim(claim(1, Class::Interactive, 4)),
+        ledger.claim(claim(1, Class::Interactive, 4)).0,
         Claimed::Refused(Refused::TooMany { limit: 3 })
     );
     assert_eq!(
-        ledger.claim(claim(1, Class::Worker, 5)),
+        ledger.claim(claim(1, Class::Worker, 5)).0,
         Claimed::Refused(Refused::TooMany { limit: 4 })
+    );
+}
+
+#[test]
+fn claim_that_fills_a_pool_lets_those_behind_its_first_pass_and_says_so() {
+    let mut ledger = Ledger::new(Budget {
+        connections: 5,
+        reserved: 2,
+        most_pinned: 3,
+        pool_size: 3,
+        ..Budget::DEFAULT
+    });
+    ledger.set_elsewhere(1);
+    waiting(&mut ledger, claim(0, Class::Interactive, 3));
+    let small = waiting(&mut ledger, claim(0, Class::Interactive, 1));
+    let (claimed, changes) = ledger.claim(claim(0, Class::Worker, 1));
+    assert!(matches!(claimed, Claimed::Granted(_)));
+    assert_eq!(
+        changes.granted,
+        [small],
+        "the pool has no room for three any more"
     );
 }
 
@@ -146,7 +167,7 @@ fn waiting_room_is_bounded() {
     let held = granted(&mut ledger, pinned(1));
     waiting(&mut ledger, pinned(1));
     assert_eq!(
-        ledger.claim(pinned(2)),
+        ledger.claim(pinned(2)).0,
         Claimed::Refused(Refused::QueueFull { waiting: 1 })
     );
     assert_eq!(ledger.release(held).granted.len(), 1);
@@ -157,7 +178,7 @@ fn one_user_does_not_fill_the_waiting_room() {
     let mut ledger = ledger(1, 0);
     granted(&mut ledger, pinned(1));
     let mut waits = 0;
-    while let Claimed::Waiting(_) = ledger.claim(pinned(1)) {
+    while let Claimed::Waiting(_) = ledger.claim(pinned(1)).0 {
         waits += 1;
     }
     assert!((50..60).contains(&waits), "{waits} of 100 places");
@@ -469,20 +490,24 @@ proptest! {
         for step in steps {
             let budget = ledger.budget();
             match step {
-                Step::Claim { user, class, count } => match ledger.claim(claim(user, class, count)) {
-                    Claimed::Granted(ticket) => {
-                        model.waiting.push((ticket, claim(user, class, count)));
-                        model.grant(ticket, budget)?;
+                Step::Claim { user, class, count } => {
+                    let (claimed, changes) = ledger.claim(claim(user, class, count));
+                    match claimed {
+                        Claimed::Granted(ticket) => {
+                            model.waiting.push((ticket, claim(user, class, count)));
+                            model.grant(ticket, budget)?;
+                        }
+                        Claimed::Waiting(ticket) => model.waiting.push((ticket, claim(user, class, count))),
+                        Claimed::Refused(Refused::TooMany { limit }) => prop_assert!(count > limit),
+                        Claimed::Refused(Refused::QueueFull { waiting }) => {
+                            prop_assert_eq!(waiting, model.waiting.len());
+                            let user = self::user(user);
+                            let own = model.waiting.iter().filter(|(_, claim)| claim.user == user).count();
+                            prop_assert!(waiting == 20 || own > 20 - waiting);
+                        }
                     }
-                    Claimed::Waiting(ticket) => model.waiting.push((ticket, claim(user, class, count))),
-                    Claimed::Refused(Refused::TooMany { limit }) => prop_assert!(count > limit),
-                    Claimed::Refused(Refused::QueueFull { waiting }) => {
-                        prop_assert_eq!(waiting, model.waiting.len());
-                        let user = self::user(user);
-                        let own = model.waiting.iter().filter(|(_, claim)| claim.user == user).count();
-                        prop_assert!(waiting == 20 || own > 20 - waiting);
-                    }
-                },
+                    model.apply(&changes, budget)?;
+                }
                 Step::Release(index) if !model.held.is_empty() => {
                     let (ticket, _) = model.held.remove(index.index(model.held.len()));
                     model.apply(&ledger.release(ticket), budget)?;

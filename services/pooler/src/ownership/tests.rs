@@ -230,7 +230,7 @@ impl World {
             holder: String::new(),
             pool: None,
         };
-        match pooler.ledger.claim(claim) {
+        match pooler.ledger.claim(claim).0 {
             Claimed::Granted(ticket) => pooler.begun.push(ticket),
             Claimed::Waiting(ticket) => drop(pooler.ledger.release(ticket)),
             Claimed::Refused(_) => {}

@@ -62,6 +62,11 @@ impl Pooler {
         for rested in instance.idle.lock().take(|rested| rested.session.is_none()) {
             self.close_later(rested.backend);
         }
+        let current = self.0.instances.known(instance.id);
+        if current.is_some_and(|current| current.standing() == Standing::Owner) {
+            // It turned out to be one that is ours: its sessions stay.
+            return instance.slots.usage().total() > 0;
+        }
         let here = |session: &Arc<Session>| {
             self.0.instances.current(session.facts.instance.id) == self.0.instances.current(instance.id)
         };

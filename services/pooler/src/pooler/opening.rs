@@ -128,7 +128,14 @@ impl Pooler {
                 holder: wish.holder.clone(),
                 pool: None,
             };
-            let slot = instance.slots.acquire(claim, deadline).await?;
+            let acquired = instance.slots.acquire(claim, deadline).await;
+            let older = self.0.instances.current(instance.id);
+            if acquired.is_err() && older != instance.id && Instant::now() < deadline {
+                // It turned out to be another one while we waited.
+                id = older;
+                continue;
+            }
+            let slot = acquired?;
             // Much may have happened in the queue.
             self.takes_new()?;
             if !instance.is_ours() {
@@ -184,6 +191,11 @@ impl Pooler {
         instance: &Arc<Instance>,
         server: ServerId,
     ) -> Result<Dialed, PoolerError> {
+        let first = instance.introduction().await;
+        if instance.slots.is_above() {
+            // Connections that others have were found since this one was granted: it waits its turn again.
+            return Ok(Dialed::Elsewhere(self.0.instances.current(instance.id)));
+        }
         // Until the connection is recorded: others must be able to say how many of ours they cannot know of.
         slot.takes_off(instance.opening().await?);
         let dialed = Box::pin(dial(config, slot, &self.0.tasks)).await;
@@ -193,6 +205,8 @@ impl Pooler {
             backend.close().await;
             return Ok(Dialed::Elsewhere(other));
         }
+        instance.introduced();
+        drop(first);
         if !instance.is_ours() {
             // Stopped, or slow for so long that it is somebody else's by now.
             backend.close().await;
@@ -234,7 +248,7 @@ impl Pooler {
     /// Notes what an instance said of itself. Returns the instance it turned out to be, if that is another.
     async fn recognise(
         &self,
-        instance: &Instance,
+        instance: &Arc<Instance>,
         server: ServerId,
         said: &InstanceFacts,
     ) -> Option<InstanceId> {
@@ -251,10 +265,14 @@ impl Pooler {
                 if !absorbed.is_empty() {
                     tracing::info!(instance.id = %instance.id, ?absorbed, "instances are one");
                 }
+                let merged = !absorbed.is_empty();
                 for younger in absorbed {
                     self.0.instances.merge(instance.id, younger);
                 }
                 instance.note(facts);
+                if merged {
+                    self.count_again(instance).await;
+                }
                 None
             }
             Ok(Recognised::MergedInto(other)) => {

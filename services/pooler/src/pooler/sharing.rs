@@ -152,7 +152,15 @@ impl Pooler {
             }
             let longest = instance.limits().time(Limit::QueryWaitTimeout);
             let deadline = began + longest.min(*queue_timeout);
-            let slot = match wait(&instance, pool, session, audience.as_ref(), deadline).await? {
+            let waited = wait(&instance, pool, session, audience.as_ref(), deadline).await;
+            let older = self.0.instances.current(instance.id);
+            if waited.is_err() && older != instance.id && Instant::now() < deadline {
+                // It turned out to be another one while we waited.
+                merges += 1;
+                instance = self.0.instances.own(older).await?;
+                continue;
+            }
+            let slot = match waited? {
                 Ok(backend) => return Ok(Seat { backend, instance }),
                 Err(slot) => slot,
             };
@@ -288,6 +296,7 @@ impl Pooler {
                 let instances = &self.0.instances;
                 if server.username != pool.key.username
                     || instances.current(server.instance_id) != instances.current(pool.key.instance)
+                        && instances.follow(pool.key.instance).await? != server.instance_id
                 {
                     return Err(changed());
                 }

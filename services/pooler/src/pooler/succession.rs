@@ -31,6 +31,8 @@ use crate::pools::Pool;
 use crate::session::Session;
 use crate::status::{internal, store_error};
 
+/// Looks for a session that is on its way, before the caller is to look again.
+const MOST_LOOKS: usize = 3;
 /// Sessions taken over at a time.
 const BATCH: u32 = 1000;
 /// How long connections may take to end that are told to.
@@ -83,6 +85,14 @@ impl Pooler {
         Ok(!inherited.is_empty())
     }
 
+    /// Counts what others have on an instance that more names turned out to lead to.
+    pub(super) async fn count_again(&self, instance: &Arc<Instance>) {
+        if let Err(error) = self.ask_all(instance).await {
+            tracing::warn!(instance.id = %instance.id, %error, "what other poolers have cannot be counted yet");
+        }
+        self.0.instances.inherited.notify_one();
+    }
+
     /// Takes over on one instance as far as is possible now.
     async fn succeed_at(&self, id: InstanceId) {
         let Some(instance) = self.0.instances.known(id).filter(|instance| instance.is_ours()) else {
@@ -98,35 +108,53 @@ impl Pooler {
         self.succeed_alone_at(instance).await
     }
 
-    async fn succeed_alone_at(&self, instance: &Arc<Instance>) -> Result<(), PoolerError> {
+    /// Asks everybody who left something, and counts what they say.
+    async fn ask_all(&self, instance: &Arc<Instance>) -> Result<Vec<(Left, Forerunner)>, PoolerError> {
         let left = self.0.instances.left_on(instance.id).await?;
         instance.count_left(&left);
         let heard = join_all(left.iter().map(|left| self.ask(instance, left))).await;
-        let (now, grace) = (self.0.clock.uptime(), self.0.options.takeover_grace);
-        let mut over = Vec::new();
+        let now = self.0.clock.uptime();
+        let mut all = Vec::new();
         for (left, heard) in left.iter().zip(heard) {
             let mut forerunners = instance.forerunners.lock();
             let known = forerunners.get(&left.incarnation).copied();
-            let known = known
-                .unwrap_or_else(|| Forerunner::unasked(left.may_open))
-                .heard(heard, now);
+            let known = known.unwrap_or_else(|| Forerunner::unasked(left.may_open));
+            let known = known.heard(heard, now);
             forerunners.insert(left.incarnation, known);
-            over.push((left, known, known.is_over(now, grace)));
+            all.push((left.clone(), known));
         }
         instance.count_left(&left);
-        for (left, known, is_over) in over {
+        Ok(all)
+    }
+
+    async fn succeed_alone_at(&self, instance: &Arc<Instance>) -> Result<(), PoolerError> {
+        let all = self.ask_all(instance).await?;
+        let (now, grace) = (self.0.clock.uptime(), self.0.options.takeover_grace);
+        for (left, known) in &all {
+            let is_over = known.is_over(now, grace);
             // Where it is not known to be gone it may serve its sessions, as long as they have their connections.
-            if known.is_gone() {
-                self.adopt(instance, left, Taking::All).await?;
+            if left.sessions == 0 {
+                // Nothing to go on with.
+            } else if known.is_gone() {
+                self.adopt(instance, left.incarnation, Taking::All).await?;
             } else {
-                self.adopt(instance, left, Taking::Parked).await?;
+                self.adopt(instance, left.incarnation, Taking::Parked).await?;
+            }
+            if known.has_nothing() && left.connections.is_empty() && left.sessions == 0 {
+                let settled = self
+                    .0
+                    .store
+                    .succession()
+                    .settle(instance.id, left.incarnation)
+                    .await;
+                settled.map_err(store_error)?;
             }
             if !is_over {
                 continue;
             }
             let buried = self.bury(instance, left).await?;
-            if buried && !known.is_gone() {
-                self.adopt(instance, left, Taking::All).await?;
+            if buried && !known.is_gone() && left.sessions > 0 {
+                self.adopt(instance, left.incarnation, Taking::All).await?;
             }
             if buried && known.is_gone() {
                 let succession = self.0.store.succession();
@@ -165,13 +193,16 @@ impl Pooler {
     }
 
     /// Goes on with sessions of another pooler.
-    async fn adopt(&self, instance: &Arc<Instance>, left: &Left, taking: Taking) -> Result<(), PoolerError> {
-        if left.sessions == 0 {
-            return Ok(());
-        }
+    async fn adopt(
+        &self,
+        instance: &Arc<Instance>,
+        from: IncarnationId,
+        taking: Taking,
+    ) -> Result<(), PoolerError> {
         // In a task of its own: what is ours in the config database must get here, whoever waits for it goes away or not.
-        let (pooler, instance, from) = (self.clone(), Arc::clone(instance), left.incarnation);
+        let (pooler, instance) = (self.clone(), Arc::clone(instance));
         let adopting = self.0.tasks.spawn(async move {
+            let _until_they_are_here = Arc::clone(&instance.adopting).lock_owned().await;
             let mut pools = Found::new();
             while pooler.adopt_some(&instance, from, taking, &mut pools).await? > 0 {}
             Ok(())
@@ -345,6 +376,17 @@ impl Pooler {
     /// Fetches a session that this pooler does not hold: from one that let go of it or is gone, if the instance is ours or
     /// can be.
     pub(super) async fn fetch(&self, name: SessionName, caller: UserId) -> Result<Arc<Session>, PoolerError> {
+        for _ in 0..MOST_LOOKS {
+            if let Some(session) = self.look_for(name, caller).await? {
+                return Ok(session);
+            }
+            // It was on its way at that moment.
+        }
+        Err(PoolerError::Moved { owner: None })
+    }
+
+    /// Nothing where the session was moving while it was looked for.
+    async fn look_for(&self, name: SessionName, caller: UserId) -> Result<Option<Arc<Session>>, PoolerError> {
         let missing = || PoolerError::NotFound {
             resource: name.to_string(),
         };
@@ -352,30 +394,42 @@ impl Pooler {
         let whereabouts =
             |found: Result<Option<_>, StoreError>| found.map_err(store_error)?.ok_or_else(missing);
         let found: store::sessions::Whereabouts = whereabouts(sessions.whereabouts(name.session).await)?;
-        if found.owner_id != caller || found.holder == self.0.me.incarnation {
-            // What is ours is in the registry, or has just ended.
-            return self.0.registry.find(name, caller)?.ok_or_else(missing);
+        if found.owner_id != caller {
+            return Err(missing());
+        }
+        if found.holder == self.0.me.incarnation && found.parked {
+            // We let go of it, and nobody took it.
+            let instance = self.0.instances.own(found.instance_id).await?;
+            self.adopt(&instance, found.holder, Taking::Parked).await?;
+            return self.0.registry.find(name, caller);
+        }
+        if found.holder == self.0.me.incarnation {
+            // What is ours is in the registry, is just being taken over, or has just ended.
+            if let Some(instance) = self.0.instances.known(found.instance_id) {
+                let _they_are_here = instance.adopting.lock().await;
+            }
+            return self.0.registry.find(name, caller);
         }
         let instance = self.0.instances.own(found.instance_id).await?;
         {
             let _one_at_a_time = instance.succeeding.lock().await;
             // Whoever was before us may have brought it.
             if let Some(session) = self.0.registry.find(name, caller)? {
-                return Ok(session);
+                return Ok(Some(session));
             }
             self.succeed_alone_at(&instance).await?;
         }
         if let Some(session) = self.0.registry.find(name, caller)? {
-            return Ok(session);
+            return Ok(Some(session));
         }
         let holder = instance.forerunners.lock().get(&found.holder).copied();
-        Err(match holder {
-            Some(holder) if holder.answers() => PoolerError::Moved {
+        match holder {
+            Some(holder) if holder.answers() => Err(PoolerError::Moved {
                 owner: self.pooler_of(&instance, found.holder).await?,
-            },
-            Some(_) => PoolerError::HolderSilent,
-            None => missing(),
-        })
+            }),
+            Some(_) => Err(PoolerError::HolderSilent),
+            None => Ok(None),
+        }
     }
 
     async fn pooler_of(

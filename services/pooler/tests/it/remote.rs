@@ -87,6 +87,7 @@ impl Authority {
                 .unwrap();
         });
         PoolerEntry {
+            is_alive: true,
             pooler: pooler.id(),
             incarnation: pooler.incarnation(),
             address,

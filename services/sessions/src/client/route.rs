@@ -68,6 +68,7 @@ mod tests {
             incarnation: IncarnationId::generate(&random),
             address: format!("pooler-{pooler}:1"),
             takes_new_sessions: true,
+            is_alive: true,
         });
         Snapshot {
             poolers: poolers.collect(),
