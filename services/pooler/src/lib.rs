@@ -26,11 +26,16 @@ mod reach;
 mod recorder;
 mod registry;
 mod request;
+mod roster;
 mod session;
 pub mod slots;
 mod status;
+mod tally;
 mod timestamp;
+mod visitors;
 
 pub use crate::error::PoolerError;
 pub use crate::peer::{PeerPolicy, PeerRole};
-pub use crate::pooler::{Pooler, PoolerOptions, StartError};
+pub use crate::pooler::{
+    BudgetFigures, Figures, PoolFigures, Pooler, PoolerOptions, StartError, StatFigures,
+};

@@ -149,10 +149,24 @@ impl Execution<'_> {
     }
 
     async fn finish_statement(&mut self) -> Result<(), Lost> {
+        let sent = Instant::now();
         self.until_ready().await?;
+        self.count(sent);
         self.incomplete = self.statement.failed;
         self.failed |= self.statement.failed;
         Ok(())
+    }
+
+    /// Counts a message that was answered, and the transaction where that ended with it.
+    fn count(&self, sent: Instant) {
+        let Some(listing) = self.backend.listing() else {
+            return;
+        };
+        listing.tally.answered(sent.elapsed());
+        if self.connection().transaction_status() == TransactionStatus::Idle {
+            let since = self.transaction_since.unwrap_or(sent);
+            listing.tally.transaction_ended(since.elapsed());
+        }
     }
 
     fn begin_statement(&mut self, plan: &Plan, index: i32, chars_before: usize) {
