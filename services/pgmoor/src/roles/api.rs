@@ -12,6 +12,7 @@ use domain::random::{Random, SystemRandom};
 use sessions::Sessions;
 use sessions::client::PoolerClient;
 use sessions::directory::Directory;
+use sessions::pools::Pools;
 use store::Store;
 use telemetry::Telemetry;
 use telemetry::rpc::RpcSpans;
@@ -45,14 +46,15 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
     let objects = storage::open(&config.storage, &random)?;
     let poolers = Directory::default();
-    let sessions = PoolerClient::new(
+    let client = PoolerClient::new(
         poolers.clone(),
         Some(trust::client(&identity)?),
         telemetry::propagation::inject_metadata,
     );
     let seams = Seams {
         store: store.clone(),
-        sessions: Arc::new(sessions),
+        sessions: Arc::new(client.clone()),
+        pools: Arc::new(client),
         poolers,
         egress,
         objects,
@@ -74,6 +76,8 @@ pub(crate) struct Seams {
     pub(crate) store: Store,
     /// Where query sessions are.
     pub(crate) sessions: Arc<dyn Sessions>,
+    /// What poolers show, and where administrators command them.
+    pub(crate) pools: Arc<dyn Pools>,
     /// Which poolers there are; kept fresh from here on.
     pub(crate) poolers: Directory,
     /// Where instances may be.
@@ -95,6 +99,7 @@ pub(crate) async fn start(
     let Seams {
         store,
         sessions,
+        pools,
         poolers,
         egress,
         objects,
@@ -129,6 +134,7 @@ pub(crate) async fn start(
         logins,
         passwords,
         sessions,
+        pools,
         egress: Arc::new(egress),
         files: objects.files,
         artifacts: objects.artifacts,

@@ -77,7 +77,11 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
         .add_service(HealthServer::new(HealthService::from_health_reporter(
             health.clone(),
         )))
-        .add_service(pooler::grpc::service(pooler.clone(), PeerPolicy::Certificates));
+        .add_service(pooler::grpc::service(pooler.clone(), PeerPolicy::Certificates))
+        .add_service(pooler::grpc::administration(
+            pooler.clone(),
+            PeerPolicy::Certificates,
+        ));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let stop = lifecycle.stopping();
     lifecycle.serve("the internal API", async move {

@@ -119,6 +119,7 @@ pub(crate) async fn run(
     let seams = roles::api::Seams {
         store: stores.api.clone(),
         sessions: sessions.clone(),
+        pools: Arc::new(pooler.clone()),
         poolers: Directory::default(),
         egress: egress.clone(),
         objects: objects()?,
