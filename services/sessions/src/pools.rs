@@ -46,7 +46,7 @@ pub trait Pools: Send + Sync + 'static {
     ) -> Result<Asked<usize>, Status>;
 
     /// Has a pooler take nothing new.
-    async fn drain(&self, token: &UserToken, pooler: PoolerId) -> Result<(), Status>;
+    async fn drain_pooler(&self, token: &UserToken, pooler: PoolerId) -> Result<(), Status>;
 
     /// Ends a session. The answers say whether it was there.
     async fn kill_session(&self, token: &UserToken, name: SessionName) -> Result<Asked<bool>, Status>;

@@ -28,7 +28,7 @@ pub(super) async fn drain_pooler(
 ) -> Result<DrainPoolerResponse, Error> {
     let id = call.message.name.strip_prefix("poolers/").and_then(|id| id.parse().ok());
     let id = id.ok_or_else(|| Error::invalid("name", "must be of the form poolers/{pooler}"))?;
-    api.pools.drain(&call.token, PoolerId(id)).await?;
+    api.pools.drain_pooler(&call.token, PoolerId(id)).await?;
     Ok(DrainPoolerResponse {})
 }
 

@@ -244,7 +244,7 @@ impl Pools for FakeSessions {
         Ok(self.asked(3))
     }
 
-    async fn drain(&self, token: &UserToken, pooler: PoolerId) -> Result<(), Status> {
+    async fn drain_pooler(&self, token: &UserToken, pooler: PoolerId) -> Result<(), Status> {
         self.note(token);
         self.command(format!("drain {pooler}"));
         Ok(())

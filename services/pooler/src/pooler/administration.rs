@@ -29,7 +29,7 @@ impl Pools for Pooler {
         Ok(Asked::one(self.reconnect_instance(token, instance).await?))
     }
 
-    async fn drain(&self, token: &UserToken, pooler: PoolerId) -> Result<(), Status> {
+    async fn drain_pooler(&self, token: &UserToken, pooler: PoolerId) -> Result<(), Status> {
         if pooler != self.id() {
             let resource = format!("poolers/{pooler}");
             return Err(PoolerError::NotFound { resource }.into());

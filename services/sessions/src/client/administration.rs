@@ -123,7 +123,7 @@ impl Pools for PoolerClient {
         }))
     }
 
-    async fn drain(&self, token: &UserToken, pooler: PoolerId) -> Result<(), Status> {
+    async fn drain_pooler(&self, token: &UserToken, pooler: PoolerId) -> Result<(), Status> {
         let snapshot = self.directory.snapshot();
         let entry = snapshot.poolers.iter().find(|entry| entry.pooler == pooler);
         let entry = entry.ok_or_else(|| {
