@@ -542,9 +542,13 @@ impl Ledger {
             .collect();
         let mut all = Vec::with_capacity(self.waiting.len());
         for (turn, key) in self.turns.iter().enumerate() {
-            let Some(queue) = self.queues.get(key) else { continue };
+            let Some(queue) = self.queues.get(key) else {
+                continue;
+            };
             for (own, ticket) in queue.waiting.iter().enumerate() {
-                let Some(claim) = self.waiting.get(ticket) else { continue };
+                let Some(claim) = self.waiting.get(ticket) else {
+                    continue;
+                };
                 let others = lengths.iter().enumerate().filter(|(other, _)| *other != turn);
                 let before = others.map(|(other, length)| (*length).min(own + usize::from(other < turn)));
                 all.push((*ticket, claim, own + before.sum::<usize>()));

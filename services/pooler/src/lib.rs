@@ -18,6 +18,7 @@ mod idle;
 mod instances;
 pub mod ledger;
 mod look;
+mod metrics;
 mod ownership;
 mod peer;
 mod pooler;
@@ -36,6 +37,4 @@ mod visitors;
 
 pub use crate::error::PoolerError;
 pub use crate::peer::{PeerPolicy, PeerRole};
-pub use crate::pooler::{
-    BudgetFigures, Figures, PoolFigures, Pooler, PoolerOptions, StartError, StatFigures,
-};
+pub use crate::pooler::{Pooler, PoolerOptions, StartError};

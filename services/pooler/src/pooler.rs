@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::sharing::NoBackend;
-pub use self::show::{BudgetFigures, Figures, PoolFigures, StatFigures};
+pub(crate) use self::show::{BudgetFigures, Figures, Place, PoolFigures, StatFigures};
 use crate::connect::Connector;
 use crate::error::{LossCause, PoolerError};
 use crate::instances::{Instances, SelfId};

@@ -196,9 +196,7 @@ impl Roster {
                 taken: None,
             }),
         });
-        connections
-            .by_number
-            .insert(listing.number, Arc::clone(&listing));
+        connections.by_number.insert(listing.number, Arc::clone(&listing));
         Listed {
             roster: self.clone(),
             listing,

@@ -26,7 +26,11 @@ pub(super) async fn drain_pooler(
     api: &Context,
     call: Call<DrainPoolerRequest>,
 ) -> Result<DrainPoolerResponse, Error> {
-    let id = call.message.name.strip_prefix("poolers/").and_then(|id| id.parse().ok());
+    let id = call
+        .message
+        .name
+        .strip_prefix("poolers/")
+        .and_then(|id| id.parse().ok());
     let id = id.ok_or_else(|| Error::invalid("name", "must be of the form poolers/{pooler}"))?;
     api.pools.drain_pooler(&call.token, PoolerId(id)).await?;
     Ok(DrainPoolerResponse {})

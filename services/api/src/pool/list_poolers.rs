@@ -39,7 +39,9 @@ pub(super) async fn list_poolers(
                 incarnation: pooler.incarnation.to_string(),
                 address: pooler.address,
                 state: PoolerState::Unreachable.into(),
-                instances: owned.map(|(instance, _)| format!("instances/{instance}")).collect(),
+                instances: owned
+                    .map(|(instance, _)| format!("instances/{instance}"))
+                    .collect(),
                 ..Pooler::default()
             });
         }

@@ -31,7 +31,12 @@ pub(super) async fn resume_instance(
 }
 
 /// Writes it down, so that it holds whoever owns the instance, and tells those who may own it now. Returns who was not told.
-async fn set_paused(api: &Context, token: &UserToken, name: &str, paused: bool) -> Result<Vec<String>, Error> {
+async fn set_paused(
+    api: &Context,
+    token: &UserToken,
+    name: &str,
+    paused: bool,
+) -> Result<Vec<String>, Error> {
     let id = resource::instance("name", name)?;
     if !api.store.instances().set_paused(id, paused).await? {
         return Err(Error::not_found(ResourceKind::Instance, name));

@@ -80,7 +80,10 @@ pub(crate) enum Command {
 
 impl Pools {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), ClientError> {
-        let instance = self.instance.map(|name| named("instances", name)).unwrap_or_default();
+        let instance = self
+            .instance
+            .map(|name| named("instances", name))
+            .unwrap_or_default();
         match self.command {
             None => list_pools(context, &instance).await,
             Some(Command::Clients) => list_clients(context, &instance).await,
@@ -121,7 +124,9 @@ impl Command {
                 let answer = context.read(call).await?;
                 note_silent(context, &answer.unreachable_poolers, "their backends stay");
                 let backends = answer.backends;
-                context.notes.line(&format!("{backends} backends are closed as they come free"));
+                context
+                    .notes
+                    .line(&format!("{backends} backends are closed as they come free"));
             }
             Self::Drain { name } => {
                 let name = named("poolers", name);
@@ -153,7 +158,9 @@ impl Command {
 fn note_silent(context: &mut Context, poolers: &[String], meaning: &str) {
     if !poolers.is_empty() {
         let poolers = poolers.join(", ");
-        context.notes.line(&format!("no answer from {poolers}: {meaning}"));
+        context
+            .notes
+            .line(&format!("no answer from {poolers}: {meaning}"));
     }
 }
 
@@ -166,7 +173,9 @@ async fn list_pools(context: &mut Context, instance: &str) -> Result<(), ClientE
             page_token,
             instance: instance.to_owned(),
         };
-        let page = context.read(async || client.clone().list_pools(request.clone()).await).await?;
+        let page = context
+            .read(async || client.clone().list_pools(request.clone()).await)
+            .await?;
         silent = page.unreachable_poolers;
         Ok((page.pools, page.next_page_token))
     };
@@ -184,7 +193,9 @@ async fn list_clients(context: &mut Context, instance: &str) -> Result<(), Clien
             page_token,
             instance: instance.to_owned(),
         };
-        let page = context.read(async || client.clone().list_clients(request.clone()).await).await?;
+        let page = context
+            .read(async || client.clone().list_clients(request.clone()).await)
+            .await?;
         silent = page.unreachable_poolers;
         Ok((page.clients, page.next_page_token))
     };
@@ -202,7 +213,9 @@ async fn list_backends(context: &mut Context, instance: &str) -> Result<(), Clie
             page_token,
             instance: instance.to_owned(),
         };
-        let page = context.read(async || client.clone().list_backends(request.clone()).await).await?;
+        let page = context
+            .read(async || client.clone().list_backends(request.clone()).await)
+            .await?;
         silent = page.unreachable_poolers;
         Ok((page.backends, page.next_page_token))
     };
@@ -220,7 +233,9 @@ async fn list_stats(context: &mut Context, instance: &str) -> Result<(), ClientE
             page_token,
             instance: instance.to_owned(),
         };
-        let page = context.read(async || client.clone().list_stats(request.clone()).await).await?;
+        let page = context
+            .read(async || client.clone().list_stats(request.clone()).await)
+            .await?;
         silent = page.unreachable_poolers;
         Ok((page.stats, page.next_page_token))
     };
@@ -238,7 +253,9 @@ async fn list_budgets(context: &mut Context, instance: &str) -> Result<(), Clien
             page_token,
             instance: instance.to_owned(),
         };
-        let page = context.read(async || client.clone().list_budgets(request.clone()).await).await?;
+        let page = context
+            .read(async || client.clone().list_budgets(request.clone()).await)
+            .await?;
         silent = page.unreachable_poolers;
         Ok((page.budgets, page.next_page_token))
     };
@@ -255,7 +272,9 @@ async fn list_poolers(context: &mut Context) -> Result<(), ClientError> {
             page_size,
             page_token,
         };
-        let page = context.read(async || client.clone().list_poolers(request.clone()).await).await?;
+        let page = context
+            .read(async || client.clone().list_poolers(request.clone()).await)
+            .await?;
         silent = page.unreachable_poolers;
         Ok((page.poolers, page.next_page_token))
     };
@@ -273,7 +292,9 @@ async fn list_waiters(context: &mut Context, instance: &str) -> Result<(), Clien
             page_token,
             instance: instance.to_owned(),
         };
-        let page = context.read(async || client.clone().list_waiters(request.clone()).await).await?;
+        let page = context
+            .read(async || client.clone().list_waiters(request.clone()).await)
+            .await?;
         silent = page.unreachable_poolers;
         Ok((page.waiters, page.next_page_token))
     };

@@ -19,6 +19,7 @@ use telemetry::rpc::RpcSpans;
 use tokio::net::TcpListener;
 use tonic::transport::{Identity, ServerTlsConfig};
 
+use super::metrics::{self, KnownPoolers};
 use super::storage::Objects;
 use super::{REVOCATION_INTERVAL, directory, egress_policy, listener, storage, trust};
 use crate::database;
@@ -40,6 +41,7 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
     let lifecycle = Lifecycle::new("pgmoor api")?;
     let listener = listener::bind("api.listen", config.api.listen).await?;
     let address = listener::address(&listener)?;
+    let metrics_listener = metrics::bind(config).await?;
 
     let store = database::connect(&config.config_database, "pgmoor api").await?;
     let egress = egress_policy(&config.egress, &store).await?;
@@ -51,6 +53,8 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
         Some(trust::client(&identity)?),
         telemetry::propagation::inject_metadata,
     );
+    let mut figures = metrics::of_role("api");
+    figures.add(KnownPoolers(poolers.clone()));
     let seams = Seams {
         store: store.clone(),
         sessions: Arc::new(client.clone()),
@@ -60,6 +64,7 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
         objects,
     };
     let health = start(config, &lifecycle, listener, seams).await?;
+    metrics::serve(&lifecycle, metrics_listener, figures);
     tracing::info!(%address, "pgmoor api serves");
     let leave = async {
         health.set_draining().await;

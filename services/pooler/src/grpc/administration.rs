@@ -53,7 +53,10 @@ impl AdministrationService for AdministrationGrpc {
         request: Request<ShowPoolerRequest>,
     ) -> Result<Response<ShowPoolerResponse>, Status> {
         let token = self.token(&request, Permission::PoolsRead)?;
-        let shown = self.pooler.show_section(&token, request.get_ref().section()).await?;
+        let shown = self
+            .pooler
+            .show_section(&token, request.get_ref().section())
+            .await?;
         Ok(Response::new(shown))
     }
 
@@ -100,8 +103,7 @@ impl AdministrationService for AdministrationGrpc {
         request: Request<KillBackendRequest>,
     ) -> Result<Response<KillBackendResponse>, Status> {
         let token = self.token(&request, Permission::PoolsUpdate)?;
-        let (instance_name, process_id) =
-            required("name", request.get_ref().name.split_once("/backends/"))?;
+        let (instance_name, process_id) = required("name", request.get_ref().name.split_once("/backends/"))?;
         let (instance, process_id) = (
             instance(instance_name)?,
             required("name", process_id.parse().ok())?,

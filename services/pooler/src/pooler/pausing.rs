@@ -81,7 +81,10 @@ impl Pooler {
             return Ok(());
         }
         self.0.draining.cancel();
-        tracing::info!(sessions = self.session_count(), "an administrator has this pooler drain");
+        tracing::info!(
+            sessions = self.session_count(),
+            "an administrator has this pooler drain"
+        );
         // Others are to know at once. Where that fails they know with the next heartbeat.
         let told = timeout(self.0.options.lease / 3, self.beat_once()).await;
         if !matches!(told, Ok(Ok(()))) {

@@ -14,8 +14,8 @@ use super::{NoBackend, Pooler};
 use crate::error::PoolerError;
 use crate::hold::Hold;
 use crate::request;
-use crate::visitors::Visitor;
 use crate::session::{Control, Execution, Facts, Identity, Keeping, Session, pipe};
+use crate::visitors::Visitor;
 
 impl Pooler {
     pub(super) async fn run_script(

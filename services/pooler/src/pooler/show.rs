@@ -16,7 +16,7 @@ use rpc::pool::v1 as proto;
 use rpc::pooler::v1::{Section, ShowPoolerResponse};
 use store::{PageRequest, PageSize};
 
-pub use self::figures::{BudgetFigures, Figures, PoolFigures, StatFigures};
+pub(crate) use self::figures::{BudgetFigures, Figures, Place, PoolFigures, StatFigures};
 use super::Pooler;
 use crate::error::PoolerError;
 use crate::instances::Instance;
@@ -169,7 +169,9 @@ impl Pooler {
         };
         let owned = self.0.instances.all().into_iter();
         let owned = owned.filter(|instance| instance.is_ours());
-        let mut instances: Vec<_> = owned.map(|instance| format!("instances/{}", instance.id)).collect();
+        let mut instances: Vec<_> = owned
+            .map(|instance| format!("instances/{}", instance.id))
+            .collect();
         instances.sort_unstable();
         proto::Pooler {
             name: self.name(),

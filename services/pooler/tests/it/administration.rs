@@ -7,7 +7,8 @@ use domain::session::SessionName;
 use harness::eventually;
 use rpc::errors::v1::ErrorReason;
 use rpc::pool::v1::{
-    Backend, BackendState, Budget, Client, ClientState, ConnectionClass, DatabaseStats, Pool, PoolMode, Waiter,
+    Backend, BackendState, Budget, Client, ClientState, ConnectionClass, DatabaseStats, Pool, PoolMode,
+    Waiter,
 };
 use rpc::pooler::v1::{Section, ShowPoolerResponse};
 use rpc::query::v1::{ExecuteRequest, ExecutionOutcome, OpenSessionRequest, PinReason, SessionMode};
@@ -92,14 +93,21 @@ impl Administered {
     }
 
     async fn pid(&self, session: SessionName) -> i32 {
-        self.value(session, "SELECT pg_backend_pid()").await.parse().unwrap()
+        self.value(session, "SELECT pg_backend_pid()")
+            .await
+            .parse()
+            .unwrap()
     }
 
     /// Waits until the pool looks like that.
     async fn pool_becomes(&self, what: &str, like: impl Fn(&Pool) -> bool) -> Pool {
         eventually(DEADLINE, what, async || {
             let pool = self.pool().await;
-            if like(&pool) { Ok(pool) } else { Err(format!("{pool:?}")) }
+            if like(&pool) {
+                Ok(pool)
+            } else {
+                Err(format!("{pool:?}"))
+            }
         })
         .await
     }
@@ -152,13 +160,31 @@ async fn columns_say_what_sessions_do() {
     let lock = "SELECT pg_advisory_xact_lock(7)";
     world.run(pinned, "BEGIN; SELECT pg_advisory_xact_lock(7)").await;
     world.begin(busy, lock, &mut readers).await;
-    let pool = world.pool_becomes("one is busy", |pool| pool.sv_active == 3).await;
+    let pool = world
+        .pool_becomes("one is busy", |pool| pool.sv_active == 3)
+        .await;
     assert_eq!((pool.cl_active, pool.cl_waiting), (4, 0), "{pool:?}");
-    assert_eq!((pool.sv_pinned, pool.sv_pinned_idle, pool.sv_idle), (2, 2, 1), "{pool:?}");
-    assert_eq!((pool.sv_tested, pool.sv_login, pool.maxwait), (0, 0, 0), "{pool:?}");
+    assert_eq!(
+        (pool.sv_pinned, pool.sv_pinned_idle, pool.sv_idle),
+        (2, 2, 1),
+        "{pool:?}"
+    );
+    assert_eq!(
+        (pool.sv_tested, pool.sv_login, pool.maxwait),
+        (0, 0, 0),
+        "{pool:?}"
+    );
     assert_eq!(pool.pool_mode(), PoolMode::Mixed);
-    let pins: Vec<_> = pool.pin_reasons.iter().map(|pin| (pin.reason(), pin.sessions)).collect();
-    let wanted = [(PinReason::Mode, 1), (PinReason::Transaction, 1), (PinReason::Setting, 1)];
+    let pins: Vec<_> = pool
+        .pin_reasons
+        .iter()
+        .map(|pin| (pin.reason(), pin.sessions))
+        .collect();
+    let wanted = [
+        (PinReason::Mode, 1),
+        (PinReason::Transaction, 1),
+        (PinReason::Setting, 1),
+    ];
     assert_eq!(pins, wanted);
 
     // The same, one by one.
@@ -174,13 +200,25 @@ async fn columns_say_what_sessions_do() {
     let backends = world.backends().await;
     assert_eq!(backends.len(), 4);
     for backend in &backends {
-        let name = format!("instances/{}/backends/{}", world.server.instance_id, backend.remote_pid);
+        let name = format!(
+            "instances/{}/backends/{}",
+            world.server.instance_id, backend.remote_pid
+        );
         assert_eq!(backend.name, name);
         assert_eq!(backend.port, i32::from(world.cluster.port()));
     }
-    let linked = backends.iter().find(|backend| backend.name == client(busy).link).unwrap();
-    assert_eq!((linked.link.as_str(), linked.state()), (client(busy).name.as_str(), BackendState::Active));
-    let at_rest = backends.iter().find(|backend| backend.state() == BackendState::Idle).unwrap();
+    let linked = backends
+        .iter()
+        .find(|backend| backend.name == client(busy).link)
+        .unwrap();
+    assert_eq!(
+        (linked.link.as_str(), linked.state()),
+        (client(busy).name.as_str(), BackendState::Active)
+    );
+    let at_rest = backends
+        .iter()
+        .find(|backend| backend.state() == BackendState::Idle)
+        .unwrap();
     assert_eq!(at_rest.resting_session, resting.to_string());
 
     // Two more than there is room for: one gets what is at rest, one waits.
@@ -188,9 +226,13 @@ async fn columns_say_what_sessions_do() {
         let session = world.open_auto().await;
         world.begin(session, lock, &mut readers).await;
     }
-    let pool = world.pool_becomes("one waits", |pool| pool.cl_waiting == 1 && pool.sv_active == 4).await;
+    let pool = world
+        .pool_becomes("one waits", |pool| pool.cl_waiting == 1 && pool.sv_active == 4)
+        .await;
     assert_eq!((pool.sv_idle, pool.cl_active), (0, 5), "{pool:?}");
-    let pool = world.pool_becomes("the wait is seen", |pool| pool.maxwait_us > 0).await;
+    let pool = world
+        .pool_becomes("the wait is seen", |pool| pool.maxwait_us > 0)
+        .await;
     assert!(pool.maxwait < 60, "{pool:?}");
     let waiters = world.waiters().await;
     assert_eq!(waiters.len(), 1);
@@ -198,10 +240,16 @@ async fn columns_say_what_sessions_do() {
     assert_eq!(waiters[0].connection_class(), ConnectionClass::Interactive);
     assert_eq!(waiters[0].user, format!("users/{}", world.user));
     let waiting = world.clients().await;
-    let waiting: Vec<_> = waiting.iter().filter(|client| client.state() == ClientState::Waiting).collect();
+    let waiting: Vec<_> = waiting
+        .iter()
+        .filter(|client| client.state() == ClientState::Waiting)
+        .collect();
     assert_eq!(waiting[0].name, waiters[0].claimant);
     let budget = world.budget().await;
-    assert_eq!((budget.max_connections, budget.current_connections, budget.waiting), (4, 4, 1));
+    assert_eq!(
+        (budget.max_connections, budget.current_connections, budget.waiting),
+        (4, 4, 1)
+    );
     assert_eq!(budget.pinned_connections + budget.interactive_connections, 4);
 
     world.run(pinned, "COMMIT").await;
@@ -218,8 +266,14 @@ async fn backend_that_rested_long_is_used_and_one_in_the_making_logs_in() {
     let session = world.open_auto().await;
     world.set_limits(&[(Limit::ServerCheckDelay, 1)]).await;
     world.run(session, "SELECT 1").await;
-    world.pooler.refresh_instance(&world.administrator, world.server.instance_id).await.unwrap();
-    let pool = world.pool_becomes("it has rested long", |pool| pool.sv_used == 1).await;
+    world
+        .pooler
+        .refresh_instance(&world.administrator, world.server.instance_id)
+        .await
+        .unwrap();
+    let pool = world
+        .pool_becomes("it has rested long", |pool| pool.sv_used == 1)
+        .await;
     assert_eq!((pool.sv_idle, pool.sv_active), (0, 0));
 }
 
@@ -228,7 +282,9 @@ async fn statements_transactions_and_bytes_are_counted() {
     let world = Administered::new().await;
     let session = world.open_auto().await;
     world.run(session, "SELECT 1; SELECT repeat('x', 10000)").await;
-    world.run(session, "BEGIN; SELECT pg_sleep(0.02); SELECT 1; COMMIT").await;
+    world
+        .run(session, "BEGIN; SELECT pg_sleep(0.02); SELECT 1; COMMIT")
+        .await;
     let stats = world.stats().await;
     assert_eq!(stats.total_query_count, 6, "{stats:?}");
     assert_eq!(stats.total_xact_count, 3, "{stats:?}");
@@ -241,7 +297,9 @@ async fn statements_transactions_and_bytes_are_counted() {
     assert!(stats.total_wait_time > 0, "{stats:?}");
     // What we ask ourselves does not count.
     assert_eq!(stats.avg_query_count, 0, "{stats:?}");
-    let [backend] = &world.backends().await[..] else { panic!() };
+    let [backend] = &world.backends().await[..] else {
+        panic!()
+    };
     assert!(backend.bytes_received > stats.total_sent, "{backend:?}");
 }
 
@@ -254,7 +312,9 @@ async fn paused_instance_gives_nothing_until_it_is_resumed() {
     world.run(set, "SET my.thing = 'kept'").await;
     world.set_paused(true).await;
     // What nobody needs is closed; what a session holds stays with it, and can be used.
-    let pool = world.pool_becomes("idle backends are closed", |pool| pool.sv_idle + pool.sv_tested == 0);
+    let pool = world.pool_becomes("idle backends are closed", |pool| {
+        pool.sv_idle + pool.sv_tested == 0
+    });
     assert!(pool.await.paused);
     assert_eq!(world.value(pinned, "SELECT 1").await, "1");
     assert_eq!(world.value(set, "SHOW my.thing").await, "kept");
@@ -264,11 +324,17 @@ async fn paused_instance_gives_nothing_until_it_is_resumed() {
     world.begin(auto, "SELECT 2", &mut readers).await;
     world.pool_becomes("it waits", |pool| pool.cl_waiting == 1).await;
     let refused = world.try_open(OpenSessionRequest {
-        queue_timeout: Some(prost_types::Duration { seconds: 0, nanos: 50_000_000 }),
+        queue_timeout: Some(prost_types::Duration {
+            seconds: 0,
+            nanos: 50_000_000,
+        }),
         ..world.open_request()
     });
     let refused = refused.await.unwrap_err();
-    assert_eq!((refused.code(), reason(&refused)), (Code::Unavailable, ErrorReason::InstancePaused));
+    assert_eq!(
+        (refused.code(), reason(&refused)),
+        (Code::Unavailable, ErrorReason::InstancePaused)
+    );
     // It still waits.
     assert_eq!(world.pool().await.cl_waiting, 1);
     assert!(readers.try_join_next().is_none());
@@ -296,10 +362,26 @@ async fn backend_that_comes_free_during_a_pause_is_closed() {
 async fn pause_is_known_to_whoever_takes_the_instance() {
     let world = Administered::new().await;
     let instances = world.store.instances();
-    instances.set_paused(world.server.instance_id, true).await.unwrap();
-    let since = instances.get(world.server.instance_id).await.unwrap().unwrap().pause_time;
-    instances.set_paused(world.server.instance_id, true).await.unwrap();
-    let again = instances.get(world.server.instance_id).await.unwrap().unwrap().pause_time;
+    instances
+        .set_paused(world.server.instance_id, true)
+        .await
+        .unwrap();
+    let since = instances
+        .get(world.server.instance_id)
+        .await
+        .unwrap()
+        .unwrap()
+        .pause_time;
+    instances
+        .set_paused(world.server.instance_id, true)
+        .await
+        .unwrap();
+    let again = instances
+        .get(world.server.instance_id)
+        .await
+        .unwrap()
+        .unwrap()
+        .pause_time;
     assert_eq!(since, again);
     // Nobody has told this pooler.
     let auto = world.open_auto().await;
@@ -308,7 +390,10 @@ async fn pause_is_known_to_whoever_takes_the_instance() {
     let pool = world.pool_becomes("it waits", |pool| pool.cl_waiting == 1).await;
     assert!(pool.paused && pool.sv_login == 0, "{pool:?}");
     world.set_paused(false).await;
-    assert_eq!(readers.join_next().await.unwrap().unwrap().outcome(), ExecutionOutcome::Succeeded);
+    assert_eq!(
+        readers.join_next().await.unwrap().unwrap().outcome(),
+        ExecutionOutcome::Succeeded
+    );
 }
 
 #[tokio::test]
@@ -319,13 +404,20 @@ async fn reconnect_replaces_backends_as_they_come_free() {
     world.run(held, "BEGIN").await;
     let held_before = world.pid(held).await;
     let instance = world.server.instance_id;
-    let asked = world.pooler.reconnect_instance(&world.administrator, instance).await.unwrap();
+    let asked = world
+        .pooler
+        .reconnect_instance(&world.administrator, instance)
+        .await
+        .unwrap();
     assert_eq!(asked.answers, [2]);
     assert_ne!(world.pid(idle).await, before.0);
     // A transaction is not cut.
     assert_eq!(world.pid(held).await, held_before);
     let backends = world.backends().await;
-    let old = backends.iter().find(|backend| backend.remote_pid == held_before).unwrap();
+    let old = backends
+        .iter()
+        .find(|backend| backend.remote_pid == held_before)
+        .unwrap();
     assert!(old.close_needed);
     world.run(held, "COMMIT").await;
     assert_ne!(world.pid(held).await, held_before);
@@ -337,32 +429,51 @@ async fn killed_session_is_lost_with_its_cause() {
     let (pinned, auto, busy) = (world.open().await, world.open_auto().await, world.open().await);
     let mut readers = JoinSet::new();
     world.begin(busy, "SELECT pg_sleep(600)", &mut readers).await;
-    world.pool_becomes("it is busy", |pool| pool.sv_active - pool.sv_pinned_idle == 1).await;
+    world
+        .pool_becomes("it is busy", |pool| pool.sv_active - pool.sv_pinned_idle == 1)
+        .await;
     for session in [pinned, auto, busy] {
-        let asked = world.pooler.kill_session(&world.administrator, session).await.unwrap();
+        let asked = world
+            .pooler
+            .kill_session(&world.administrator, session)
+            .await
+            .unwrap();
         assert_eq!(asked.answers, [true]);
         let request = ExecuteRequest {
             script: Some(split("SELECT 1")),
             ..ExecuteRequest::default()
         };
-        let Err(lost) = world.try_execute(session, request).await else { panic!("it runs") };
+        let Err(lost) = world.try_execute(session, request).await else {
+            panic!("it runs")
+        };
         assert_eq!(reason(&lost), ErrorReason::SessionStateLost);
         assert_eq!(cause(&lost), "killed");
     }
     let run = readers.join_next().await.unwrap().unwrap();
     assert_ne!(run.outcome(), ExecutionOutcome::Succeeded);
-    let again = world.pooler.kill_session(&world.administrator, busy).await.unwrap();
+    let again = world
+        .pooler
+        .kill_session(&world.administrator, busy)
+        .await
+        .unwrap();
     assert_eq!(again.answers, [false]);
 }
 
 #[tokio::test]
 async fn killed_backend_ends_what_is_pinned_there_and_nothing_else() {
     let world = Administered::new().await;
-    let (pinned, resting, busy) = (world.open().await, world.open_auto().await, world.open_auto().await);
+    let (pinned, resting, busy) = (
+        world.open().await,
+        world.open_auto().await,
+        world.open_auto().await,
+    );
     let pids = (world.pid(pinned).await, world.pid(resting).await);
     let instance = world.server.instance_id;
     let kill = async |pid| {
-        let asked = world.pooler.kill_backend(&world.administrator, instance, pid).await;
+        let asked = world
+            .pooler
+            .kill_backend(&world.administrator, instance, pid)
+            .await;
         asked.unwrap().answers[0]
     };
     assert!(kill(pids.0).await);
@@ -383,7 +494,9 @@ async fn killed_backend_ends_what_is_pinned_there_and_nothing_else() {
         script: Some(split("SELECT 1")),
         ..ExecuteRequest::default()
     };
-    let Err(recovered) = world.try_execute(resting, request).await else { panic!("it runs") };
+    let Err(recovered) = world.try_execute(resting, request).await else {
+        panic!("it runs")
+    };
     assert_eq!(reason(&recovered), ErrorReason::SessionRecovered);
     assert_ne!(world.pid(resting).await, pids.1);
 
@@ -391,7 +504,9 @@ async fn killed_backend_ends_what_is_pinned_there_and_nothing_else() {
     world.begin(busy, "SELECT pg_sleep(600)", &mut readers).await;
     let backend = eventually(DEADLINE, "it is busy", async || {
         let backends = world.backends().await;
-        let busy = backends.into_iter().find(|backend| backend.link == busy.to_string());
+        let busy = backends
+            .into_iter()
+            .find(|backend| backend.link == busy.to_string());
         busy.ok_or("nobody is busy")
     });
     let pid = backend.await.remote_pid;
@@ -401,7 +516,11 @@ async fn killed_backend_ends_what_is_pinned_there_and_nothing_else() {
     // The server was asked to stop, so that it lets go long before the statement would have ended.
     eventually(DEADLINE, "the server lets go", async || {
         let backends = world.backends().await;
-        if backends.iter().all(|backend| backend.remote_pid != pid) { Ok(()) } else { Err(format!("{backends:?}")) }
+        if backends.iter().all(|backend| backend.remote_pid != pid) {
+            Ok(())
+        } else {
+            Err(format!("{backends:?}"))
+        }
     })
     .await;
     assert_ne!(world.pid(busy).await, pid);
@@ -429,7 +548,10 @@ async fn member_sees_what_is_theirs_and_does_nothing() {
     }
     let own = show(&world, &world.token, Section::Clients).await.clients;
     assert_eq!(own.len(), 1);
-    assert_eq!(show(&world, &world.token, Section::Backends).await.backends.len(), 1);
+    assert_eq!(
+        show(&world, &world.token, Section::Backends).await.backends.len(),
+        1
+    );
     assert_eq!(show(&world, &world.token, Section::Pools).await.pools.len(), 1);
     let budgets = show(&world, &world.token, Section::Budgets).await.budgets;
     assert_eq!(budgets[0].own_connections, 1);
@@ -455,11 +577,18 @@ async fn member_sees_what_is_theirs_and_does_nothing() {
 async fn pooler_that_was_told_to_drain_serves_what_it_has() {
     let world = Administered::new().await;
     let (pinned, auto) = (world.open().await, world.open_auto().await);
-    world.pooler.drain_pooler(&world.administrator, world.pooler.id()).await.unwrap();
+    world
+        .pooler
+        .drain_pooler(&world.administrator, world.pooler.id())
+        .await
+        .unwrap();
     let shown = world.show(Section::Pooler).await.pooler.unwrap();
     assert_eq!(shown.state(), rpc::pool::v1::PoolerState::Draining);
     assert_eq!(shown.sessions, 2);
-    assert_eq!(shown.instances, [format!("instances/{}", world.server.instance_id)]);
+    assert_eq!(
+        shown.instances,
+        [format!("instances/{}", world.server.instance_id)]
+    );
     let refused = world.try_open(world.open_request()).await.unwrap_err();
     assert_eq!(reason(&refused), ErrorReason::ShuttingDown);
     assert_eq!(world.value(pinned, "SELECT 1").await, "1");
@@ -473,18 +602,26 @@ async fn one_who_waits_for_a_connection_of_their_own_is_shown() {
     let world = Administered::new().await;
     world.set_budget(1, 0).await;
     let held = world.open().await;
-    let (pooler, token, instance) = (world.pooler.clone(), world.token.clone(), world.server.instance_id);
+    let (pooler, token, instance) = (
+        world.pooler.clone(),
+        world.token.clone(),
+        world.server.instance_id,
+    );
     let request = world.open_request();
     let mut opening = JoinSet::new();
     opening.spawn(async move {
         let opened = sessions::Sessions::open_session(&pooler, &token, instance, request).await;
         name(&opened.unwrap())
     });
-    world.pool_becomes("it waits", |pool| (pool.cl_waiting, pool.cl_active) == (1, 1)).await;
+    world
+        .pool_becomes("it waits", |pool| (pool.cl_waiting, pool.cl_active) == (1, 1))
+        .await;
     let waiters = world.waiters().await;
     assert_eq!(waiters[0].connection_class(), ConnectionClass::Pinned);
     assert_eq!(waiters[0].server, format!("servers/{}", world.server.id));
-    sessions::Sessions::close_session(&world.pooler, &world.token, held).await.unwrap();
+    sessions::Sessions::close_session(&world.pooler, &world.token, held)
+        .await
+        .unwrap();
     let opened = opening.join_next().await.unwrap().unwrap();
     let clients = world.clients().await;
     assert_eq!(clients.len(), 1);

@@ -182,8 +182,7 @@ impl Pooler {
             ..
         } = rested;
         let wanted = instance.slots.has_heir(backend.slot(), pool);
-        let can_be_reset =
-            backend.hold.can_be_reset() && !instance.gives_up(&backend) && backend.is_alive();
+        let can_be_reset = backend.hold.can_be_reset() && !instance.gives_up(&backend) && backend.is_alive();
         if wanted && can_be_reset && (session.is_none() || reset(&mut backend.connection).await.is_ok()) {
             backend.hold = Hold::clean();
             let mut deliveries = instance.deliveries.lock();

@@ -87,7 +87,8 @@ impl Pooler {
         let held = usize::try_from(instance.slots.held_of_pool(pool.number)).unwrap_or(usize::MAX);
         let enough = held >= instance.limits().count(Limit::MinPoolSize);
         let paused = instance.pause_time().is_some();
-        if enough || paused || !instance.is_ours() || instance.slots.wanted() > 0 || self.takes_new().is_err() {
+        if enough || paused || !instance.is_ours() || instance.slots.wanted() > 0 || self.takes_new().is_err()
+        {
             return;
         }
         let Ok(slot) = instance.slots.claim(claim_for(session, pool)) else {

@@ -53,7 +53,10 @@ impl Pooler {
                 user: place.username.clone(),
                 database: place.database.clone(),
                 state: state(&standing, self.check_delay(&listing)).into(),
-                addr: standing.address.map(|address| address.ip().to_string()).unwrap_or_default(),
+                addr: standing
+                    .address
+                    .map(|address| address.ip().to_string())
+                    .unwrap_or_default(),
                 port: standing.address.map_or(0, |address| address.port().into()),
                 connect_time: Some(timestamp(listing.create_time)),
                 request_time: standing.taken.map(|taken| at(now, taken)),

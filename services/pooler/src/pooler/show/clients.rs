@@ -79,7 +79,9 @@ impl Pooler {
         let visitors = self.0.visitors.all();
         let visitors = visitors.iter().map(Client::of_visitor);
         let visitors = visitors.filter(|client| viewer.sees(client.place.owner));
-        let clients = sessions.map(|session| Client::of_session(session)).chain(visitors);
+        let clients = sessions
+            .map(|session| Client::of_session(session))
+            .chain(visitors);
         let clients = clients.map(|mut client| {
             client.place.instance = self.0.instances.current(client.place.instance);
             client

@@ -10,53 +10,66 @@ use crate::ledger::{Budget, Usage};
 use crate::pooler::Pooler;
 use crate::tally::Totals;
 
+/// Labels of one kind at most: names of databases are their owners' to choose.
+const MOST: usize = 1000;
+
+/// An instance's id and a database. An empty one stands for all beyond [`MOST`].
+pub(crate) type Place = (String, String);
+
 /// What a pooler counts at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// Pools by instance and database.
-    pub pools: BTreeMap<(String, String), PoolFigures>,
+    pub(crate) pools: BTreeMap<Place, PoolFigures>,
     /// What was done, by instance and database.
-    pub stats: BTreeMap<(String, String), StatFigures>,
+    pub(crate) stats: BTreeMap<Place, StatFigures>,
     /// Budgets by instance.
-    pub budgets: BTreeMap<String, BudgetFigures>,
+    pub(crate) budgets: BTreeMap<String, BudgetFigures>,
     /// Open sessions.
-    pub sessions: usize,
+    pub(crate) sessions: usize,
     /// Scripts without a session.
-    pub scripts: usize,
+    pub(crate) scripts: usize,
     /// Instances it owns.
-    pub instances: usize,
+    pub(crate) instances: usize,
     /// True while it takes nothing new.
-    pub draining: bool,
+    pub(crate) draining: bool,
 }
 
 /// The columns of SHOW POOLS, summed up over servers and roles.
 #[derive(Debug, Clone, Default)]
-pub struct PoolFigures {
+pub(crate) struct PoolFigures {
     /// The numbers by the names they have in `pgmoor.pool.v1.Pool`, without those of waits.
-    pub counts: BTreeMap<&'static str, i64>,
+    pub(crate) counts: BTreeMap<&'static str, i64>,
     /// How long the first of those who wait has waited, in seconds.
-    pub longest_wait: f64,
+    pub(crate) longest_wait: f64,
+}
+
+impl PoolFigures {
+    /// A column of `pgmoor.pool.v1.Pool`.
+    pub(crate) fn count(&self, column: &str) -> f64 {
+        self.counts.get(column).map_or(0.0, |count| *count as f64)
+    }
 }
 
 /// The totals of SHOW STATS. Times in microseconds.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct StatFigures {
+pub(crate) struct StatFigures {
     /// Times a client was given a backend.
-    pub assignments: u64,
+    pub(crate) assignments: u64,
     /// Transactions.
-    pub transactions: u64,
+    pub(crate) transactions: u64,
     /// Messages.
-    pub queries: u64,
+    pub(crate) queries: u64,
     /// Bytes passed on to PostgreSQL.
-    pub received: u64,
+    pub(crate) received: u64,
     /// Bytes that PostgreSQL answered.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// Time in transactions.
-    pub transaction_time: u64,
+    pub(crate) transaction_time: u64,
     /// Time in which PostgreSQL was at work.
-    pub query_time: u64,
+    pub(crate) query_time: u64,
     /// Time that clients waited.
-    pub wait_time: u64,
+    pub(crate) wait_time: u64,
 }
 
 impl StatFigures {
@@ -74,21 +87,20 @@ impl StatFigures {
 
 /// An instance's budget.
 #[derive(Debug, Clone, Copy)]
-pub struct BudgetFigures {
+pub(crate) struct BudgetFigures {
     /// What there is.
-    pub budget: Budget,
+    pub(crate) budget: Budget,
     /// What is given out.
-    pub usage: Usage,
+    pub(crate) usage: Usage,
     /// Claims that wait.
-    pub waiting: usize,
+    pub(crate) waiting: usize,
     /// True while it is paused.
-    pub paused: bool,
+    pub(crate) paused: bool,
 }
 
 impl Pooler {
     /// What it counts, over all users.
-    #[must_use]
-    pub fn figures(&self) -> Figures {
+    pub(crate) fn figures(&self) -> Figures {
         let mut figures = Figures {
             sessions: self.session_count(),
             scripts: self.0.scripts.len(),
@@ -98,7 +110,7 @@ impl Pooler {
         };
         for pool in self.show_pools(Viewer::Everything) {
             let key = (id(&pool.instance), pool.database.clone());
-            let summed = figures.pools.entry(key).or_default();
+            let summed = at(&mut figures.pools, key);
             for (name, number) in counts(&pool) {
                 *summed.counts.entry(name).or_default() += i64::from(number);
             }
@@ -108,7 +120,7 @@ impl Pooler {
         for (key, tally) in self.0.tallies.all() {
             let instance: InstanceId = self.0.instances.current(key.instance);
             let key = (instance.to_string(), key.database);
-            figures.stats.entry(key).or_default().add(tally.totals());
+            at(&mut figures.stats, key).add(tally.totals());
         }
         for instance in self.kept() {
             let budget = BudgetFigures {
@@ -121,6 +133,14 @@ impl Pooler {
         }
         figures
     }
+}
+
+/// The figures of a place, or those of all that are too many.
+fn at<F: Default>(figures: &mut BTreeMap<Place, F>, mut place: Place) -> &mut F {
+    if figures.len() >= MOST && !figures.contains_key(&place) {
+        place.1.clear();
+    }
+    figures.entry(place).or_default()
 }
 
 fn id(name: &str) -> String {
