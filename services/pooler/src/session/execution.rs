@@ -227,9 +227,6 @@ impl<'a> Execution<'a> {
 
     /// Ends the execution. The last events are handed to `after`, to be sent once the session is free again.
     fn end(self, result: Result<(), Lost>) -> (Ended, Option<LastEvents>) {
-        if let Some(listing) = self.backend.listing() {
-            listing.passed(self.connection().traffic());
-        }
         let lost = result.err();
         let outcome = self.outcome(lost.is_some());
         let transaction = self.connection().transaction_status();

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use super::{Control, Keeping, Session};
 use crate::backend::Backend;
+use crate::ledger::Ticket;
 use crate::roster::{Holder, Place, Use};
+use crate::slots::Slots;
 
 /// How a session or a script stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +33,8 @@ pub(crate) struct View {
     pub(crate) pins: Pins,
     pub(crate) transaction: TransactionStatus,
     pub(crate) waits_since: Option<Instant>,
-    pub(crate) queue_position: Option<usize>,
+    /// Its place in the queue of those slots.
+    pub(crate) waits_for: Option<(Slots, Ticket)>,
     pub(crate) last_use_time: OffsetDateTime,
     /// True once it is to end.
     pub(crate) ending: bool,
@@ -43,7 +46,6 @@ impl Session {
         let state = self.state.lock();
         // A script runs as long as it is there.
         let busy = state.busy.is_some() || self.facts.script.is_some();
-        let waits_for = state.waits_for.as_ref();
         View {
             activity: match (busy, state.waits_since) {
                 (_, Some(_)) => Activity::Waiting,
@@ -54,7 +56,7 @@ impl Session {
             pins: state.pins,
             transaction: state.transaction,
             waits_since: state.waits_since,
-            queue_position: waits_for.and_then(|(slots, ticket)| slots.position(*ticket)),
+            waits_for: state.waits_for.clone(),
             last_use_time: state.last_use_time,
             ending: state.end.is_some(),
         }

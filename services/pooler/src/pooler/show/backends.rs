@@ -48,7 +48,10 @@ impl Pooler {
                 Use::Login | Use::Tested | Use::Closing => (String::new(), Pins::NONE, None),
             };
             let (received, sent) = listing.traffic();
-            let connected = process_id != 0;
+            let name = match process_id {
+                0 => String::new(),
+                process_id => format!("{instance}/backends/{process_id}"),
+            };
             proto::Backend {
                 user: place.username.clone(),
                 database: place.database.clone(),
@@ -63,9 +66,7 @@ impl Pooler {
                 close_needed: listing.is_close_needed(),
                 link,
                 remote_pid: process_id,
-                name: connected
-                    .then(|| format!("{instance}/backends/{process_id}"))
-                    .unwrap_or_default(),
+                name,
                 instance,
                 server: format!("servers/{}", place.server),
                 owner: format!("users/{}", place.owner),

@@ -62,7 +62,7 @@ impl Client {
                 pins: Pins::NONE,
                 transaction: TransactionStatus::Idle,
                 waits_since: Some(opening.since),
-                queue_position: None,
+                waits_for: None,
                 last_use_time: opening.create_time,
                 ending: false,
             },
@@ -110,6 +110,8 @@ impl Pooler {
     fn show_client(&self, client: &Client, link: String) -> proto::Client {
         let (place, view) = (&client.place, &client.view);
         let (wait, wait_us) = whole_and_micros(client.waited().unwrap_or_default());
+        let waits_for = view.waits_for.as_ref();
+        let position = waits_for.and_then(|(slots, ticket)| slots.position(*ticket));
         let state = match view.activity {
             Activity::Active => proto::ClientState::Active,
             Activity::Cancelling => proto::ClientState::ActiveCancelReq,
@@ -139,7 +141,7 @@ impl Pooler {
             mode: mode.into(),
             pins: pin_reasons(view.pins),
             transaction_status: view.transaction.into(),
-            queue_position: view.queue_position.map_or(0, count),
+            queue_position: position.map_or(0, count),
         }
     }
 }

@@ -77,6 +77,10 @@ impl Execution<'_> {
             self.backend.hold.runs(effects);
         }
         let mut result = self.script(plan).await;
+        // Before the look, which is ours.
+        if let Some(listing) = self.backend.listing() {
+            listing.passed(self.connection().traffic());
+        }
         if result.is_ok() {
             result = self.look().await;
         }
