@@ -214,6 +214,11 @@ fn of_budgets(budgets: &BTreeMap<String, BudgetFigures>) -> Vec<Family> {
             each(&|one| one.budget.reserved.into()),
         ),
         gauge(
+            "pgmoor_budget_elsewhere_connections",
+            "Connections that poolers before this one have, and that count",
+            each(&|one| one.elsewhere.into()),
+        ),
+        gauge(
             "pgmoor_budget_waiting",
             "Claims that wait",
             each(&|one| one.waiting as f64),

@@ -367,6 +367,12 @@ impl Slots {
         self.state.lock().ledger.position(ticket)
     }
 
+    /// Connections of other poolers that count.
+    #[must_use]
+    pub fn elsewhere(&self) -> u32 {
+        self.state.lock().ledger.elsewhere()
+    }
+
     /// The budget.
     #[must_use]
     pub fn budget(&self) -> Budget {

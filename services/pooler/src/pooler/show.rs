@@ -126,6 +126,7 @@ impl Pooler {
                 waiting: count(view.waiting),
                 own_connections: count(view.own_connections),
                 pause_time: pause_time.map(timestamp),
+                elsewhere_connections: count(instance.slots.elsewhere()),
             }
         };
         visible.map(budget).collect()

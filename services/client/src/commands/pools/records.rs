@@ -237,6 +237,7 @@ impl Record for Budget {
         "monitoring_connections",
         "waiting",
         "own_connections",
+        "elsewhere_connections",
         "pause_time",
         "pooler",
     ];
@@ -254,6 +255,7 @@ impl Record for Budget {
             Some(self.monitoring_connections.to_string()),
             Some(self.waiting.to_string()),
             Some(self.own_connections.to_string()),
+            Some(self.elsewhere_connections.to_string()),
             time(self.pause_time.as_ref()),
             text(&self.pooler),
         ]

@@ -92,6 +92,8 @@ pub(crate) struct BudgetFigures {
     pub(crate) budget: Budget,
     /// What is given out.
     pub(crate) usage: Usage,
+    /// Connections of other poolers that count.
+    pub(crate) elsewhere: u32,
     /// Claims that wait.
     pub(crate) waiting: usize,
     /// True while it is paused.
@@ -126,6 +128,7 @@ impl Pooler {
             let budget = BudgetFigures {
                 budget: instance.slots.budget(),
                 usage: instance.slots.usage(),
+                elsewhere: instance.slots.elsewhere(),
                 waiting: instance.slots.waiting(),
                 paused: instance.pause_time().is_some(),
             };

@@ -13,6 +13,7 @@ use super::{Viewer, sum};
 use crate::pooler::Pooler;
 use crate::roster::{Holder, Place, Use};
 use crate::session::{Activity, pin_reasons};
+use crate::tally::Totals;
 
 /// A pool while it is summed up.
 #[derive(Debug, Default)]
@@ -121,7 +122,9 @@ impl Pooler {
 
     pub(super) fn show_stats(&self, viewer: Viewer) -> Vec<proto::DatabaseStats> {
         let counted = self.0.tallies.all().into_iter();
-        let visible = counted.filter(|(key, _)| viewer.sees(key.owner));
+        // Where nobody got in, by a wrong name for example, there is nothing to tell.
+        let visible =
+            counted.filter(|(key, tally)| viewer.sees(key.owner) && tally.totals() != Totals::default());
         let stats = visible.map(|(key, tally)| {
             let (total, average) = (tally.totals(), tally.averages());
             proto::DatabaseStats {
