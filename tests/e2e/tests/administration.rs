@@ -372,3 +372,91 @@ async fn pooler_that_does_not_answer_is_named() {
         .unwrap();
     assert_eq!(listed.into_inner().unreachable_poolers, [second.name.as_str()]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pause_outlives_the_pooler_that_owned_the_instance() {
+    let mut world = World::start(WorldOptions {
+        apis: 1,
+        poolers: 2,
+        workers: 0,
+        ..WorldOptions::default()
+    })
+    .await;
+    let (admin, member, server, instance) = people(&world).await;
+    let session = member.a().open_auto(&server).await.unwrap();
+    member.a().execute(&session.name, "SELECT 1").await.unwrap();
+    let name = instance.clone();
+    let paused = admin
+        .a()
+        .pools()
+        .pause_instance(PauseInstanceRequest { name })
+        .await;
+    assert!(paused.unwrap().into_inner().unreachable_poolers.is_empty());
+    let budget = async || {
+        let listed = admin
+            .a()
+            .pools()
+            .list_budgets(ListBudgetsRequest::default())
+            .await;
+        let budgets = listed.unwrap().into_inner().budgets;
+        budgets
+            .into_iter()
+            .find(|budget| budget.instance == instance)
+            .unwrap()
+    };
+    let owner = eventually(DEADLINE, "nothing is given out", async || {
+        let budget = budget().await;
+        if budget.current_connections == 0 && budget.paused {
+            Ok(budget.pooler)
+        } else {
+            Err(format!("{budget:?}"))
+        }
+    })
+    .await;
+    let listed = admin
+        .a()
+        .pools()
+        .list_poolers(ListPoolersRequest::default())
+        .await
+        .unwrap();
+    let listed = listed.into_inner().poolers;
+    let address = &listed.iter().find(|pooler| pooler.name == owner).unwrap().address;
+    let ports = world
+        .poolers()
+        .iter()
+        .map(|pooler| format!("127.0.0.1:{}", pooler.port()));
+    let place = ports.into_iter().position(|other| other == *address).unwrap();
+    world.poolers_mut()[place].kill9().await;
+    eventually(DEADLINE, "another owns it and knows", async || {
+        let budget = budget().await;
+        let other = !budget.pooler.is_empty() && budget.pooler != owner;
+        if other && budget.paused {
+            Ok(())
+        } else {
+            Err(format!("{budget:?}"))
+        }
+    })
+    .await;
+    let session = member.a().open_auto(&server).await.unwrap();
+    let mut waiting = JoinSet::new();
+    let (client, name) = (member.a().clone(), session.name.clone());
+    waiting.spawn(async move { client.execute(&name, "SELECT 2").await.unwrap() });
+    eventually(DEADLINE, "it waits", async || {
+        let pool = pool(admin.a(), &server).await;
+        if pool.cl_waiting == 1 && pool.sv_active + pool.sv_login == 0 {
+            Ok(())
+        } else {
+            Err(format!("{pool:?}"))
+        }
+    })
+    .await;
+    let name = instance.clone();
+    admin
+        .a()
+        .pools()
+        .resume_instance(ResumeInstanceRequest { name })
+        .await
+        .unwrap();
+    let run = waiting.join_next().await.unwrap().unwrap();
+    assert_eq!(run.outcome(), ExecutionOutcome::Succeeded);
+}

@@ -61,7 +61,7 @@ pub(crate) enum Command {
         /// instances/{instance}, or its id
         name: String,
     },
-    /// Have a pooler take nothing new, until its process is ended
+    /// Have a pooler hand over to others and take nothing new, until its process is ended
     Drain {
         /// poolers/{pooler}, or its number
         name: String,
@@ -133,7 +133,9 @@ impl Command {
                 let request = DrainPoolerRequest { name };
                 let call = async || client.clone().drain_pooler(request.clone()).await;
                 context.read(call).await?;
-                context.notes.line("takes nothing new until its process is ended");
+                context
+                    .notes
+                    .line("drains; end its process when it has no sessions any more");
             }
             Self::KillSession { name } => {
                 let request = KillSessionRequest { name };

@@ -4,6 +4,7 @@
 //! heartbeat, with each claim of an instance, and when it is told to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::sessions::UserToken;
 use domain::access::Permission;
@@ -15,6 +16,9 @@ use crate::error::PoolerError;
 use crate::instances::Instance;
 use crate::roster::Use;
 use crate::status::store_error;
+
+/// How long a caller waits for instances to be given back. They are given back also when it takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Pooler {
     /// Reads an instance anew, where anything was ever asked of it here.
@@ -74,7 +78,7 @@ impl Pooler {
         Ok(marked)
     }
 
-    /// Takes nothing new from now on, as while draining.
+    /// Takes nothing new from now on and gives its instances back, as while draining.
     pub(crate) async fn take_nothing_new(&self, token: &UserToken) -> Result<(), PoolerError> {
         self.caller(token, Permission::PoolsUpdate).await?;
         if self.takes_new().is_err() {
@@ -85,10 +89,19 @@ impl Pooler {
             sessions = self.session_count(),
             "an administrator has this pooler drain"
         );
-        // Others are to know at once. Where that fails they know with the next heartbeat.
-        let told = timeout(self.0.options.lease / 3, self.beat_once()).await;
-        if !matches!(told, Ok(Ok(()))) {
-            tracing::warn!("the heartbeat that says so failed; another follows");
+        let pooler = self.clone();
+        // To its end, whether the caller waits for it or not.
+        let leaving = self.0.tasks.spawn(async move {
+            pooler.0.instances.give_back().await;
+            pooler.0.handing_over.notify_one();
+            // Others are to know at once. Where that fails they know with the next heartbeat.
+            let told = timeout(pooler.0.options.lease / 3, pooler.beat_once()).await;
+            if !matches!(told, Ok(Ok(()))) {
+                tracing::warn!("the heartbeat that says so failed; another follows");
+            }
+        });
+        if timeout(PATIENCE, leaving).await.is_err() {
+            tracing::warn!("instances take long to be given back");
         }
         Ok(())
     }
