@@ -165,6 +165,7 @@ async fn data_directory_in_use_or_of_others_is_refused() {
     let up = place.start().await;
     let other = Place {
         port: free_port(),
+        metrics_port: free_port(),
         directory: tempfile::tempdir().unwrap(),
     };
     let arguments = [
