@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
@@ -175,14 +175,25 @@ impl<S: Source> Collector for Collected<S> {
             };
             let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
             for sample in &family.samples {
-                let mut labelled = metric.encode_family(&sample.labels)?;
-                match family.kind {
-                    Kind::Gauge => labelled.encode_gauge(&sample.value)?,
-                    Kind::Counter => labelled.encode_counter::<NoLabelSet, f64, f64>(&sample.value, None)?,
+                if sample.labels.is_empty() {
+                    write(&mut metric, family.kind, sample.value)?;
+                } else {
+                    write(
+                        &mut metric.encode_family(&sample.labels)?,
+                        family.kind,
+                        sample.value,
+                    )?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+fn write(metric: &mut MetricEncoder<'_>, kind: Kind, value: f64) -> fmt::Result {
+    match kind {
+        Kind::Gauge => metric.encode_gauge(&value),
+        Kind::Counter => metric.encode_counter::<NoLabelSet, f64, f64>(&value, None),
     }
 }
 
@@ -273,6 +284,7 @@ mod tests {
         );
         for line in [
             "pgmoor_build_info{role=\"pooler\",version=\"1.2.3\"} 1.0\n",
+            "pgmoor_start_time_seconds 5.0\n",
             "# TYPE pgmoor_things counter\n",
             "pgmoor_things_total{database=\"sales\"} 2.0\n",
             "pgmoor_things_total{database=\"a\\\"b\\\\c\\n\"} 0.5\n",
