@@ -7,6 +7,7 @@ use auth::{Bearer, Logins, Passwords, TokenVerifier};
 use domain::access::Caller;
 use domain::egress::EgressPolicy;
 use domain::random::Random;
+use sessions::pools::Pools;
 use sessions::{Sessions, UserToken};
 use storage::{Artifacts, UserFiles};
 use store::Store;
@@ -26,6 +27,7 @@ pub(crate) struct Context {
     pub(crate) logins: Logins,
     pub(crate) passwords: Passwords,
     pub(crate) sessions: Arc<dyn Sessions>,
+    pub(crate) pools: Arc<dyn Pools>,
     pub(crate) egress: Arc<EgressPolicy>,
     pub(crate) settings: SettingsCache,
     pub(crate) files: UserFiles,

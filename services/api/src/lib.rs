@@ -22,6 +22,7 @@ mod instance;
 mod mask;
 mod operation;
 mod paging;
+mod pool;
 mod query;
 mod resource;
 mod rpcs;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 
 use ::auth::{AuthLayer, Logins, Passwords, TokenVerifier, UnknownMethodPermission};
 use ::sessions::Sessions;
+use ::sessions::pools::Pools;
 use ::storage::{Artifacts, UserFiles};
 use domain::egress::EgressPolicy;
 use domain::random::Random;
@@ -65,6 +67,8 @@ pub struct Parts {
     pub passwords: Passwords,
     /// Where query sessions are.
     pub sessions: Arc<dyn Sessions>,
+    /// What poolers show, and where administrators command them.
+    pub pools: Arc<dyn Pools>,
     /// Where servers may be.
     pub egress: Arc<EgressPolicy>,
     /// Users' files.
@@ -127,6 +131,7 @@ impl Api {
             logins: parts.logins,
             passwords: parts.passwords,
             sessions: parts.sessions,
+            pools: parts.pools,
             egress: parts.egress,
             settings: settings.clone(),
             files: parts.files,

@@ -11,6 +11,7 @@ use rpc::backup::v1::backup_service_server::BackupServiceServer;
 use rpc::catalog::v1::catalog_service_server::CatalogServiceServer;
 use rpc::descriptors;
 use rpc::operation::v1::operation_service_server::OperationServiceServer;
+use rpc::pool::v1::pool_service_server::PoolServiceServer;
 use rpc::query::v1::query_service_server::QueryServiceServer;
 use rpc::server::v1::instance_service_server::InstanceServiceServer;
 use rpc::server::v1::server_service_server::ServerServiceServer;
@@ -39,6 +40,7 @@ use crate::context::Context;
 use crate::health::Health;
 use crate::instance::InstanceRpcs;
 use crate::operation::OperationRpcs;
+use crate::pool::PoolRpcs;
 use crate::query::QueryRpcs;
 use crate::server::ServerRpcs;
 use crate::settings::SettingsRpcs;
@@ -83,6 +85,7 @@ pub(crate) fn routes(api: &Arc<Context>, health: &Health) -> Result<Routes, refl
     services.add(BackupServiceServer::new(BackupRpcs(api.clone())));
     services.add(OperationServiceServer::new(OperationRpcs(api.clone())));
     services.add(StorageServiceServer::new(StorageRpcs(api.clone())));
+    services.add(PoolServiceServer::new(PoolRpcs(api.clone())));
     let health_service = HealthServer::new(HealthService::from_health_reporter(health.reporter()));
     Ok(services
         .routes

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use crate::commands::{
-    backup, catalog, files, instances, login, ops, restore, servers, settings, token, users, whoami,
+    backup, catalog, files, instances, login, ops, pools, restore, servers, settings, token, users, whoami,
 };
 use crate::context::Context;
 use crate::error::ClientError;
@@ -27,6 +27,8 @@ pub enum Command {
     /// The PostgreSQL instances behind the servers, and their connection budgets
     #[command(subcommand)]
     Instances(instances::Instances),
+    /// What poolers do: pools, clients, backends, waits; pause, reconnect, kill
+    Pools(pools::Pools),
     /// What is in a server's databases
     #[command(subcommand)]
     Catalog(catalog::Catalog),
@@ -74,6 +76,7 @@ impl Command {
             Self::Settings(settings) => settings.run(context).await,
             Self::Servers(servers) => servers.run(context).await,
             Self::Instances(instances) => instances.run(context).await,
+            Self::Pools(pools) => pools.run(context).await,
             Self::Catalog(catalog) => catalog.run(context).await,
             Self::Files(files) => files.run(context).await,
             Self::Users(users) => users.run(context).await,

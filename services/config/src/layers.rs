@@ -136,7 +136,7 @@ fn refuse_single_underscore(name: &str) -> Result<(), Problem> {
 type Keys = fn() -> &'static [&'static str];
 
 /// The keys of each section.
-const KNOWN_KEYS: [(&str, Keys); 9] = [
+const KNOWN_KEYS: [(&str, Keys); 10] = [
     ("config_database", fields_of::<crate::ConfigDatabase>),
     ("api", fields_of::<crate::Api>),
     ("pooler", fields_of::<crate::Pooler>),
@@ -145,6 +145,7 @@ const KNOWN_KEYS: [(&str, Keys); 9] = [
     ("egress", fields_of::<crate::Egress>),
     ("storage", fields_of::<crate::Storage>),
     ("worker", fields_of::<crate::Worker>),
+    ("metrics", fields_of::<crate::Metrics>),
     ("telemetry", fields_of::<crate::Telemetry>),
 ];
 

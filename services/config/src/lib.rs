@@ -23,6 +23,7 @@ pub use problem::{InvalidConfig, Problem};
 pub use sections::api::Api;
 pub use sections::config_database::ConfigDatabase;
 pub use sections::egress::Egress;
+pub use sections::metrics::Metrics;
 pub use sections::pooler::Pooler;
 pub use sections::sealing::Sealing;
 pub use sections::storage::Storage;
@@ -50,6 +51,8 @@ pub struct Config {
     pub storage: Storage,
     /// The worker.
     pub worker: Worker,
+    /// Figures for Prometheus.
+    pub metrics: Metrics,
     /// Logs and traces.
     pub telemetry: Telemetry,
 }

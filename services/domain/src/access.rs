@@ -74,6 +74,10 @@ permissions! {
     InstancesCreate = "instances.create",
     /// Change the budget and the policy of an instance.
     InstancesUpdate = "instances.update",
+    /// See pools, clients, backends and budgets: of one's own servers, or of all for an administrator.
+    PoolsRead = "pools.read",
+    /// Pause and resume instances, replace backends, end sessions of others, drain poolers.
+    PoolsUpdate = "pools.update",
     /// See servers.
     ServersRead = "servers.read",
     /// Register servers.
@@ -139,11 +143,13 @@ impl Role {
             | Permission::UsersCreate
             | Permission::UsersUpdate
             | Permission::InstancesCreate
-            | Permission::InstancesUpdate => matches!(self, Self::Administrator),
+            | Permission::InstancesUpdate
+            | Permission::PoolsUpdate => matches!(self, Self::Administrator),
             Permission::AccountUse
             | Permission::SettingsRead
             | Permission::SettingsUpdate
             | Permission::InstancesRead
+            | Permission::PoolsRead
             | Permission::ServersRead
             | Permission::ServersCreate
             | Permission::ServersUpdate
@@ -272,6 +278,7 @@ mod tests {
             Permission::UsersUpdate,
             Permission::InstancesCreate,
             Permission::InstancesUpdate,
+            Permission::PoolsUpdate,
             Permission::SlotsLease,
             Permission::InstancesOwn,
         ];

@@ -316,6 +316,11 @@ impl Connection {
         self.cancel_target.host.address
     }
 
+    /// Bytes received from the server and sent to it so far, start-up included and encryption not.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.transport.received, self.transport.sent)
+    }
+
     /// How the connection was authenticated.
     pub fn authentication(&self) -> Authentication {
         self.authentication

@@ -65,6 +65,10 @@ pub(crate) struct Transport {
     pub(crate) socket: Socket,
     pub(crate) decoder: EventDecoder,
     pub(crate) out: BytesMut,
+    /// Bytes that came from the server so far, encryption not counted.
+    pub(crate) received: u64,
+    /// Bytes that went to the server so far.
+    pub(crate) sent: u64,
     /// Bytes were written that TLS may still hold.
     unflushed: bool,
     /// Writing failed. What the server said before it closed is worth more, so reading goes on.
@@ -78,6 +82,8 @@ impl Transport {
             socket,
             decoder: EventDecoder::new(limits),
             out: BytesMut::new(),
+            received: 0,
+            sent: 0,
             unflushed: false,
             write_error: None,
             poison: None,
@@ -129,9 +135,11 @@ impl Transport {
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.out.has_remaining() {
-            if ready!(poll_write_buf(Pin::new(&mut self.socket), cx, &mut self.out))? == 0 {
+            let written = ready!(poll_write_buf(Pin::new(&mut self.socket), cx, &mut self.out))?;
+            if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.sent += written as u64;
             self.unflushed = true;
         }
         if self.unflushed {
@@ -163,7 +171,10 @@ impl Transport {
                 // Some servers end TLS without saying so (no close_notify).
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.closed(),
                 Err(error) => ConnectionError::Io(error),
-                Ok(_) => continue,
+                Ok(read) => {
+                    self.received += read as u64;
+                    continue;
+                }
             };
             return Poll::Ready(Err(self.fail(error)));
         }

@@ -13,10 +13,13 @@ use crate::hold::Hold;
 use crate::look::Baseline;
 use crate::pools::Pool;
 use crate::recorder::{Entry, Recorder};
+use crate::roster::{Listed, Listing, Use};
 use crate::slots::Slot;
 
 /// How long a server has to close a connection that says goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// How long a cancel request may take to leave.
+const CANCEL: Duration = Duration::from_secs(10);
 
 /// A backend that is ours.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub(crate) struct Backend {
     pub(crate) pool: Option<Arc<Pool>>,
     /// Where others can read of it. Ends with the slot.
     entry: Option<Entry>,
+    /// Where others see it; nothing while it is being made.
+    listed: Option<Listed>,
     slot: Slot,
     tasks: TaskTracker,
 }
@@ -49,9 +54,47 @@ impl Backend {
             retires: None,
             pool: None,
             entry: None,
+            listed: None,
             slot,
             tasks,
         }
+    }
+
+    /// Shows it to others from now on.
+    pub(crate) fn list(&mut self, listed: Listed) {
+        let process_id = self.connection.process_id().unwrap_or_default();
+        listed.connected(process_id, self.connection.address());
+        self.listed = Some(listed);
+    }
+
+    /// As others see it.
+    pub(crate) fn listing(&self) -> Option<&Listing> {
+        self.listed.as_deref()
+    }
+
+    /// Says what it is for from now on.
+    pub(crate) fn set_use(&self, used_for: Use) {
+        if let Some(listing) = self.listing() {
+            listing.set_use(used_for);
+        }
+    }
+
+    /// True once it is to be closed, whoever has it.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.listing().is_some_and(Listing::is_killed)
+    }
+
+    /// Asks the server once to stop what it runs, where nobody can wait. Nothing may follow but the end.
+    pub(crate) fn cancel_unseen(&self) {
+        let Some(key) = self.connection.cancel_key().cloned() else {
+            return;
+        };
+        let target = self.connection.cancel_target().clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = key.send(&target, CANCEL).await {
+                tracing::debug!(%error, "a cancel request failed");
+            }
+        });
     }
 
     /// What it is counted under.
@@ -71,9 +114,10 @@ impl Backend {
         self.slot = slot;
     }
 
-    /// True once its lifetime is over.
+    /// True once its lifetime is over, or somebody wants it replaced.
     pub(crate) fn is_old(&self) -> bool {
         self.retires.is_some_and(|at| at <= Instant::now())
+            || self.listing().is_some_and(Listing::is_close_needed)
     }
 
     /// True while the connection stands, as far as what has arrived tells. Ask of one that nobody listened to for a while.
@@ -94,13 +138,17 @@ impl Backend {
         let Self {
             connection,
             entry,
+            listed,
             slot,
             tasks,
             ..
         } = self;
+        if let Some(listing) = listed.as_deref() {
+            listing.set_use(Use::Closing);
+        }
         let gone = tasks.spawn(async move {
             connection.gone().await;
-            drop((slot, entry));
+            drop((slot, entry, listed));
         });
         if timeout(GOODBYE, gone).await.is_err() {
             tracing::warn!("a backend does not end and keeps its slot");

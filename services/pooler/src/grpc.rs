@@ -2,6 +2,8 @@
 //!
 //! User calls are taken from API instances only, and carry the user's own token; slots are leased to workers only.
 
+mod administration;
+
 use std::pin::Pin;
 
 use ::sessions::{Sessions, UserToken};
@@ -28,6 +30,7 @@ use secrecy::SecretString;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+pub use self::administration::{AdministrationGrpc, administration};
 use crate::error::PoolerError;
 use crate::peer::{PeerPolicy, PeerRole, Peers};
 use crate::pooler::Pooler;

@@ -17,6 +17,7 @@ use store::instance_owners::{Claim, ClaimError, Claimant};
 use store::instances::Facts;
 use store::succession::Forerunner as Left;
 use store::{Store, StoreError};
+use time::OffsetDateTime;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
@@ -63,6 +64,8 @@ pub(crate) struct Instance {
     /// Other poolers that left something here.
     pub(crate) forerunners: Mutex<HashMap<IncarnationId, Forerunner>>,
     limits: Mutex<Limits>,
+    /// Since when it is paused.
+    pause_time: Mutex<Option<OffsetDateTime>>,
     ownership: Mutex<Ownership>,
     /// Connections may be opened, so many at a time.
     openings: Arc<Semaphore>,
@@ -90,6 +93,7 @@ impl Instance {
             adopting: Arc::default(),
             forerunners: Mutex::default(),
             limits: Mutex::default(),
+            pause_time: Mutex::default(),
             ownership: Mutex::default(),
             openings: Arc::new(Semaphore::new(MOST_IN_FLIGHT as usize)),
             clock,
@@ -111,9 +115,21 @@ impl Instance {
         self.reach.lock().attempt(Instant::now(), patience)
     }
 
+    /// Since when nobody is given a backend, if so.
+    pub(crate) fn pause_time(&self) -> Option<OffsetDateTime> {
+        *self.pause_time.lock()
+    }
+
+    /// True where a backend that nobody needs is to be closed.
+    pub(crate) fn gives_up(&self, backend: &Backend) -> bool {
+        backend.is_old() || self.pause_time().is_some()
+    }
+
     /// Takes over what the config database says.
-    fn configure(&self, row: &store::instances::Instance) {
+    pub(crate) fn configure(&self, row: &store::instances::Instance) {
         *self.limits.lock() = row.limits;
+        *self.pause_time.lock() = row.pause_time;
+        self.slots.set_paused(row.pause_time.is_some());
         self.slots.set_budget(budget(row));
         self.slots
             .set_reserve_after(row.limits.time_if_any(Limit::ReservePoolTimeout));

@@ -208,6 +208,8 @@ pub struct Ledger {
     ceiling: Option<u32>,
     /// Connections that other poolers have or may have, and that count as ours do.
     elsewhere: u32,
+    /// Nothing is given out.
+    paused: bool,
     next: u64,
     usage: Usage,
     held: BTreeMap<Ticket, Claim>,
@@ -228,6 +230,7 @@ impl Ledger {
             budget,
             ceiling: None,
             elsewhere: 0,
+            paused: false,
             next: 0,
             usage: Usage::default(),
             held: BTreeMap::new(),
@@ -348,7 +351,7 @@ impl Ledger {
     pub fn heir(&self, ticket: Ticket, pool: PoolNumber) -> Option<Ticket> {
         let of_session = |claim: &&Claim| claim.count == 1 && !claim.class.may_take_reserve();
         let holder = self.held.get(&ticket).filter(of_session)?;
-        if self.above() > 0 {
+        if self.paused || self.above() > 0 {
             return None;
         }
         // While sessions hold what is reserved, only those take over who may.
@@ -489,6 +492,15 @@ impl Ledger {
         }
     }
 
+    /// Gives nothing out while it is paused, not even from one claim to the next. Who waits goes on waiting.
+    pub fn set_paused(&mut self, paused: bool) -> Changes {
+        self.paused = paused;
+        Changes {
+            granted: self.dispatch(),
+            refused: Vec::new(),
+        }
+    }
+
     /// Connections of other poolers.
     #[must_use]
     pub fn elsewhere(&self) -> u32 {
@@ -509,6 +521,45 @@ impl Ledger {
         let looking = self.usage.monitoring > 0;
         let may = !looking && (free || insist || self.budget.kept_for_looks() > 0);
         may.then(|| self.adopt(claim))
+    }
+
+    /// True while nothing is given out.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// For whom something is held or waited for.
+    #[must_use]
+    pub fn claimant(&self, ticket: Ticket) -> Option<UserId> {
+        let claim = self.held.get(&ticket).or_else(|| self.waiting.get(&ticket));
+        claim.map(|claim| claim.user)
+    }
+
+    /// The claims that wait, with how many come before each: see [`Ledger::position`]. First come first.
+    #[must_use]
+    pub fn waiting_in_order(&self) -> Vec<(Ticket, &Claim, usize)> {
+        let lengths: Vec<usize> = self
+            .turns
+            .iter()
+            .map(|key| self.queues.get(key).map_or(0, |queue| queue.waiting.len()))
+            .collect();
+        let mut all = Vec::with_capacity(self.waiting.len());
+        for (turn, key) in self.turns.iter().enumerate() {
+            let Some(queue) = self.queues.get(key) else {
+                continue;
+            };
+            for (own, ticket) in queue.waiting.iter().enumerate() {
+                let Some(claim) = self.waiting.get(ticket) else {
+                    continue;
+                };
+                let others = lengths.iter().enumerate().filter(|(other, _)| *other != turn);
+                let before = others.map(|(other, length)| (*length).min(own + usize::from(other < turn)));
+                all.push((*ticket, claim, own + before.sum::<usize>()));
+            }
+        }
+        all.sort_by_key(|(ticket, _, position)| (*position, *ticket));
+        all
     }
 
     /// The budget.
@@ -568,6 +619,9 @@ impl Ledger {
     /// Gives out what is free, in turn.
     fn dispatch(&mut self) -> Vec<Ticket> {
         let mut granted = Vec::new();
+        if self.paused {
+            return granted;
+        }
         // Once a claim waits for what others than workers may take, those after it wait too; workers go on.
         let mut only_reserve = false;
         // Whose claims all wait for something else than a connection.

@@ -1,12 +1,17 @@
 //! The pooler as a whole: registered in the config database, renewed by heartbeats, drained before it ends.
 
+mod administration;
+mod killing;
 mod lease;
+mod listing;
 mod moving;
 mod opening;
+mod pausing;
 mod script;
 mod session_opening;
 mod sessions;
 mod sharing;
+mod show;
 mod succession;
 mod test_server;
 
@@ -28,20 +33,25 @@ use store::Store;
 use store::poolers::{NewPooler, PoolerState, ProtocolRange, RegisterPoolerError};
 use telemetry::rpc::Id;
 use thiserror::Error;
+use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::sharing::NoBackend;
+pub(crate) use self::show::{BudgetFigures, Figures, Place, PoolFigures, StatFigures};
 use crate::connect::Connector;
 use crate::error::{LossCause, PoolerError};
 use crate::instances::{Instances, SelfId};
 use crate::pools::Pools;
 use crate::recorder::Recorder;
 use crate::registry::Registry;
+use crate::roster::Roster;
 use crate::session::Session;
 use crate::status::store_error;
+use crate::tally::Tallies;
+use crate::visitors::Visitors;
 
 /// The internal protocol we speak.
 const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
@@ -104,6 +114,10 @@ struct Inner {
     recorder: Arc<Recorder>,
     /// Rung when an instance is not ours any more.
     handing_over: Notify,
+    roster: Roster,
+    visitors: Visitors,
+    tallies: Tallies,
+    start_time: OffsetDateTime,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     me: SelfId,
@@ -169,6 +183,10 @@ impl Pooler {
             registry: Registry::default(),
             recorder: Arc::new(Recorder::new(store.clone(), incarnation)),
             handing_over: Notify::new(),
+            roster: Roster::default(),
+            visitors: Visitors::default(),
+            tallies: Tallies::new(),
+            start_time: clock.now(),
             tasks: TaskTracker::new(),
             scripts: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -248,6 +266,7 @@ impl Pooler {
         loop {
             ticks.tick().await;
             self.sweep();
+            self.0.tallies.turn(Instant::now());
         }
     }
 

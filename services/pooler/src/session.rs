@@ -11,6 +11,7 @@ mod pipe;
 mod record;
 mod state;
 mod task;
+mod view;
 mod watchers;
 mod work;
 mod written;
@@ -38,11 +39,12 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::control::Control;
 pub(crate) use self::copy_source::{CopySender, CopySource, copy_channel};
-pub(crate) use self::execution::{Ended, Execution, Identity, LastEvents, Plan};
+pub(crate) use self::execution::{Ended, Execution, Identity, LastEvents, Lost, Plan};
 pub(crate) use self::pipe::{Audience, PipeReader, PipeWriter, pipe};
 use self::record::{Record, ShortError};
 use self::state::{State, Written};
 pub(crate) use self::task::{run, run_shared};
+pub(crate) use self::view::{Activity, View};
 use self::watchers::Watchers;
 pub(crate) use self::work::Work;
 use crate::backend::Backend;
@@ -202,6 +204,7 @@ impl Session {
             returned: None,
             rests_at: None,
             waits_for: None,
+            waits_since: None,
             last_use: Instant::now(),
             last_use_time: clock.now(),
             record: None,
@@ -656,6 +659,7 @@ impl Session {
             record.error = ended.error.as_ref().map(ShortError::of);
         }
         let gone = match (&ended.lost, ended.cancel_in_doubt) {
+            (Some(Lost::Killed), _) => Some(LossCause::Killed),
             (Some(_), _) => Some(LossCause::BackendTerminated),
             (None, true) => Some(LossCause::CancelUnsettled),
             (None, false) => None,

@@ -31,6 +31,12 @@ pub enum SlotRefused {
         /// The instance as the caller may see it.
         view: Box<View>,
     },
+    /// The instance is paused and the wait is over.
+    #[error("the instance is paused and the wait of {}ms is over", waited.as_millis())]
+    Paused {
+        /// How long the caller waited.
+        waited: Duration,
+    },
     /// The claim is larger than the budget.
     #[error("{wanted} connections were asked for and the budget allows {limit}")]
     TooMany {
@@ -62,6 +68,17 @@ pub struct View {
     pub own_connections: u32,
 }
 
+/// A claim that waits.
+#[derive(Debug, Clone)]
+pub struct Waiter {
+    /// What it asks for.
+    pub claim: Claim,
+    /// How many come before it.
+    pub position: usize,
+    /// Since when it waits.
+    pub since: Option<Instant>,
+}
+
 #[derive(Debug)]
 struct State {
     ledger: Ledger,
@@ -70,6 +87,8 @@ struct State {
     heirs: HashMap<Ticket, (Slots, Ticket)>,
     /// How long a claim waits before it may take what is reserved; nothing where it never may.
     reserve_after: Option<Duration>,
+    /// Since when claims wait.
+    since: HashMap<Ticket, Instant>,
     /// Until when the server is believed to have no more connections for us.
     ceiling_until: Option<Instant>,
     /// It turned out to be another instance, and gives out nothing any more.
@@ -95,6 +114,7 @@ impl Slots {
                 wakers: HashMap::new(),
                 heirs: HashMap::new(),
                 reserve_after: None,
+                since: HashMap::new(),
                 ceiling_until: None,
                 absorbed: false,
             })),
@@ -113,13 +133,7 @@ impl Slots {
         match timeout_at(deadline, slot.granted()).await {
             Ok(Ok(())) => Ok(slot),
             Ok(Err(refused)) => Err(refused),
-            Err(_) => {
-                let view = Box::new(self.view(user));
-                Err(SlotRefused::Exhausted {
-                    waited: began.elapsed(),
-                    view,
-                })
-            }
+            Err(_) => Err(self.exhausted(user, began.elapsed())),
         }
     }
 
@@ -133,6 +147,9 @@ impl Slots {
             let mut state = self.state.lock();
             let (claimed, changes) = state.ledger.claim(claim);
             state.wake(changes);
+            if let Claimed::Waiting(ticket) = claimed {
+                state.since.insert(ticket, Instant::now());
+            }
             (claimed, state.reserve_after)
         };
         let promoted = reserve_after.and_then(|wait| Instant::now().checked_add(wait));
@@ -169,6 +186,36 @@ impl Slots {
             state.wake(changes);
             self.pressure.notify_one();
         }
+    }
+
+    /// Gives nothing out while it is paused.
+    pub fn set_paused(&self, paused: bool) {
+        let mut state = self.state.lock();
+        let changes = state.ledger.set_paused(paused);
+        state.wake(changes);
+    }
+
+    /// Why a claim of `user` was given nothing when its wait was over.
+    #[must_use]
+    pub fn exhausted(&self, user: UserId, waited: Duration) -> SlotRefused {
+        if self.state.lock().ledger.is_paused() {
+            return SlotRefused::Paused { waited };
+        }
+        let view = Box::new(self.view(user));
+        SlotRefused::Exhausted { waited, view }
+    }
+
+    /// The claims that wait, with their places in the queue.
+    #[must_use]
+    pub fn waiters(&self) -> Vec<Waiter> {
+        let state = self.state.lock();
+        let waiting = state.ledger.waiting_in_order().into_iter();
+        let waiters = waiting.map(|(ticket, claim, position)| Waiter {
+            claim: claim.clone(),
+            position,
+            since: state.since.get(&ticket).copied(),
+        });
+        waiters.collect()
     }
 
     /// Says how long a claim waits before it may take what is reserved; nothing where it never may. For claims to come.
@@ -275,6 +322,7 @@ impl Slots {
         let heir = {
             let mut state = self.state.lock();
             state.wakers.remove(&ticket);
+            state.since.remove(&ticket);
             let changes = state.ledger.release(ticket);
             state.wake(changes);
             state.heirs.remove(&ticket)
@@ -324,6 +372,18 @@ impl Slots {
     /// As [`Slot::position`].
     pub(crate) fn position(&self, ticket: Ticket) -> Option<usize> {
         self.state.lock().ledger.position(ticket)
+    }
+
+    /// Connections of other poolers that count.
+    #[must_use]
+    pub fn elsewhere(&self) -> u32 {
+        self.state.lock().ledger.elsewhere()
+    }
+
+    /// The budget.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        self.state.lock().ledger.budget()
     }
 
     /// What is given out.
@@ -438,6 +498,11 @@ impl Slot {
     #[must_use]
     pub fn ticket(&self) -> Ticket {
         self.ticket
+    }
+
+    /// For whom it was claimed.
+    pub(crate) fn user(&self) -> Option<UserId> {
+        self.slots.state.lock().ledger.claimant(self.ticket)
     }
 
     /// Counts its connections under another class.

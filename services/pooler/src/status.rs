@@ -14,6 +14,8 @@ use crate::slots::SlotRefused;
 
 /// How soon a call is worth another try where nothing better is known.
 const RETRY: Duration = Duration::from_secs(1);
+/// How soon where somebody has paused the instance: that is not over in a moment.
+const PAUSE_RETRY: Duration = Duration::from_secs(10);
 
 fn retry(after: Duration) -> ErrorDetails {
     ErrorDetails::with_retry_info(Some(after))
@@ -150,6 +152,10 @@ fn slot(refused: &SlotRefused, message: String) -> Status {
                 metadata,
                 retry(RETRY),
             )
+        }
+        SlotRefused::Paused { .. } => {
+            let reason = ErrorReason::InstancePaused;
+            status(Code::Unavailable, reason, message, NONE, retry(PAUSE_RETRY))
         }
         SlotRefused::TooMany { limit, .. } => {
             let metadata = [("max_connections", limit.to_string())];

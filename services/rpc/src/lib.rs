@@ -23,7 +23,7 @@ macro_rules! packages {
 }
 
 packages!(
-    auth, backup, catalog, errors, operation, options, pooler, query, server, settings, storage, user
+    auth, backup, catalog, errors, operation, options, pool, pooler, query, server, settings, storage, user
 );
 
 mod redacted {

@@ -6,6 +6,7 @@
 //! the status is UNAVAILABLE `POOLER_UNAVAILABLE`, or UNKNOWN `OUTCOME_UNKNOWN` where the call may have been carried out and
 //! is not one that can be repeated.
 
+mod administration;
 mod channels;
 mod failure;
 mod found;

@@ -9,6 +9,7 @@
 pub mod client;
 pub mod directory;
 pub mod peers;
+pub mod pools;
 
 use async_trait::async_trait;
 use domain::id::{InstanceId, ServerId};

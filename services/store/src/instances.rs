@@ -33,6 +33,8 @@ pub struct Instance {
     pub limits: Limits,
     /// What it said of itself; `None` before the first connection.
     pub facts: Option<Facts>,
+    /// Since when nobody is given a backend of it; `None` while everybody is.
+    pub pause_time: Option<OffsetDateTime>,
     /// When it was first registered.
     pub create_time: OffsetDateTime,
     /// When it was last changed.
@@ -145,7 +147,7 @@ macro_rules! columns {
     () => {
         "i.id, i.endpoints, i.tls_mode, i.root_certificates, i.max_connections, i.reserved_connections, \
          i.limits, i.system_identifier, i.postmaster_start_time, i.server_version, i.version, i.create_time, \
-         i.update_time"
+         i.update_time, i.pause_time"
     };
 }
 
@@ -260,6 +262,25 @@ impl Instances<'_> {
         .await?;
         tx.commit().await?;
         Ok(row.try_into()?)
+    }
+
+    /// Pauses an instance, or resumes it. One that is paused already stays so since it was. False where there is no such
+    /// instance.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_paused(&self, id: InstanceId, paused: bool) -> Result<bool, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let done = sqlx::query(
+            "UPDATE pgmoor.instances SET \
+             pause_time = CASE WHEN $2 THEN coalesce(pause_time, clock_timestamp()) END, \
+             version = version + 1, update_time = clock_timestamp() WHERE id = $1",
+        )
+        .bind(id.as_uuid())
+        .bind(paused)
+        .execute(&mut *connection)
+        .await?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// Notes what an instance said of itself. When another instance said the same, the two are one: servers
@@ -401,6 +422,7 @@ struct InstanceRow {
     version: i64,
     create_time: OffsetDateTime,
     update_time: OffsetDateTime,
+    pause_time: Option<OffsetDateTime>,
 }
 
 impl TryFrom<InstanceRow> for Instance {
@@ -436,6 +458,7 @@ impl TryFrom<InstanceRow> for Instance {
             },
             limits: limits(&row.limits),
             facts,
+            pause_time: row.pause_time,
             create_time: row.create_time,
             update_time: row.update_time,
             etag: Etag::of(row.version),

@@ -6,10 +6,13 @@
 //! also where no trace is sent anywhere, so that the lines of two processes about one call can be found
 //! together.
 //!
-//! Deliberately absent: metrics, and any knowledge of our other crates.
+//! [`metrics::Metrics`] serves figures to Prometheus.
+//!
+//! Deliberately absent: any knowledge of our other crates.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod metrics;
 pub mod propagation;
 pub mod rpc;
 mod span_fields;

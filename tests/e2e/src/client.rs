@@ -8,6 +8,7 @@ use rpc::auth::v1::{LoginWithPasswordRequest, TokenPair};
 use rpc::backup::v1::backup_service_client::BackupServiceClient;
 use rpc::catalog::v1::catalog_service_client::CatalogServiceClient;
 use rpc::operation::v1::operation_service_client::OperationServiceClient;
+use rpc::pool::v1::pool_service_client::PoolServiceClient;
 use rpc::query::v1::query_service_client::QueryServiceClient;
 use rpc::server::v1::instance_service_client::InstanceServiceClient;
 use rpc::server::v1::server_service_client::ServerServiceClient;
@@ -130,6 +131,8 @@ impl Client {
         instances: InstanceServiceClient;
         /// ServerService.
         servers: ServerServiceClient;
+        /// PoolService.
+        pools: PoolServiceClient;
         /// QueryService.
         query: QueryServiceClient;
         /// CatalogService.

@@ -30,6 +30,8 @@ pub struct Own<'a> {
     pub url_file: &'a Path,
     /// Where it listens on 127.0.0.1; a worker does not.
     pub port: u16,
+    /// Where it answers Prometheus on 127.0.0.1.
+    pub metrics_port: u16,
     /// What it shows to other roles.
     pub certificate: &'a Certificate,
     /// The key that opens passwords; none for the API.
@@ -106,6 +108,8 @@ pub fn of_process(shared: &Shared, own: &Own<'_>) -> String {
         telemetry.push(("otlp_endpoint", quoted(endpoint)));
     }
     section(&mut text, "telemetry", &telemetry);
+    let metrics = quoted(&format!("127.0.0.1:{}", own.metrics_port));
+    section(&mut text, "metrics", &[("listen", metrics)]);
     text
 }
 

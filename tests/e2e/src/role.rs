@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use harness::{Process, eventually, pgmoor_binary};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -54,6 +56,7 @@ pub struct RoleProcess {
     name: String,
     directory: PathBuf,
     port: u16,
+    metrics_port: u16,
     process: Option<Process>,
 }
 
@@ -63,12 +66,13 @@ impl RoleProcess {
     ///
     /// # Panics
     /// When it does not serve; the text has its log.
-    pub async fn start(role: Role, name: String, directory: PathBuf, port: u16) -> Self {
+    pub async fn start(role: Role, name: String, directory: PathBuf, port: u16, metrics_port: u16) -> Self {
         let mut role_process = Self {
             role,
             name,
             directory,
             port,
+            metrics_port,
             process: None,
         };
         role_process.start_again().await;
@@ -115,6 +119,20 @@ impl RoleProcess {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What it answers Prometheus.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn scrape(&self) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics_port)).await?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await?;
+        let mut answer = String::new();
+        timeout(DEADLINE, stream.read_to_string(&mut answer)).await??;
+        Ok(answer)
     }
 
     /// Where it listens, for a gRPC client.

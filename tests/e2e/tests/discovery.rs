@@ -10,11 +10,12 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::worlds::shared;
 
 /// The services every client may see.
-const PUBLIC: [&str; 10] = [
+const PUBLIC: [&str; 11] = [
     "pgmoor.auth.v1.AuthService",
     "pgmoor.backup.v1.BackupService",
     "pgmoor.catalog.v1.CatalogService",
     "pgmoor.operation.v1.OperationService",
+    "pgmoor.pool.v1.PoolService",
     "pgmoor.query.v1.QueryService",
     "pgmoor.server.v1.InstanceService",
     "pgmoor.server.v1.ServerService",

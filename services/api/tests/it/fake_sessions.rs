@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use domain::id::{InstanceId, ServerId};
-use domain::session::{ExecutionName, SessionName};
+use domain::session::{ExecutionName, PoolerId, SessionName};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use rpc::events::EncodedEvents;
@@ -12,6 +12,7 @@ use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{ExecutionEvent, ExecutionFinished, ExecutionOutcome, Session};
 use rpc::{pooler, query, server};
 use secrecy::ExposeSecret as _;
+use sessions::pools::{Asked, Pools};
 use sessions::{EventStream, NotificationStream, Sessions, SlotStream, UserToken};
 use tonic::Status;
 
@@ -24,6 +25,14 @@ pub struct FakeSessions {
     pub ran: Mutex<Option<pooler::v1::RunScriptRequest>>,
     pub copied: Mutex<Vec<query::v1::CopyInRequest>>,
     pub sessions: Mutex<Vec<Session>>,
+    /// What poolers show.
+    pub shown: Mutex<pooler::v1::ShowPoolerResponse>,
+    /// Poolers that do not answer.
+    pub silent: Mutex<Vec<PoolerId>>,
+    /// Whether what is to be killed is there.
+    pub found: Mutex<bool>,
+    /// What administrators had done, in words.
+    pub commands: Mutex<Vec<String>>,
     /// What executions play back.
     pub events: Mutex<Vec<ExecutionEvent>>,
 }
@@ -192,5 +201,69 @@ impl Sessions for FakeSessions {
         _: pooler::v1::LeaseSlotsRequest,
     ) -> Result<SlotStream, Status> {
         absent()
+    }
+}
+
+impl FakeSessions {
+    fn asked<T>(&self, answer: T) -> Asked<T> {
+        Asked {
+            answers: vec![answer],
+            unreachable: self.silent.lock().unwrap().clone(),
+        }
+    }
+
+    fn command(&self, command: String) {
+        self.commands.lock().unwrap().push(command);
+    }
+}
+
+#[async_trait]
+impl Pools for FakeSessions {
+    async fn show(
+        &self,
+        token: &UserToken,
+        _: pooler::v1::Section,
+    ) -> Result<Asked<pooler::v1::ShowPoolerResponse>, Status> {
+        self.note(token);
+        Ok(self.asked(self.shown.lock().unwrap().clone()))
+    }
+
+    async fn refresh_instance(&self, token: &UserToken, instance: InstanceId) -> Result<Asked<()>, Status> {
+        self.note(token);
+        self.command(format!("refresh {instance}"));
+        Ok(self.asked(()))
+    }
+
+    async fn reconnect_instance(
+        &self,
+        token: &UserToken,
+        instance: InstanceId,
+    ) -> Result<Asked<usize>, Status> {
+        self.note(token);
+        self.command(format!("reconnect {instance}"));
+        Ok(self.asked(3))
+    }
+
+    async fn drain_pooler(&self, token: &UserToken, pooler: PoolerId) -> Result<(), Status> {
+        self.note(token);
+        self.command(format!("drain {pooler}"));
+        Ok(())
+    }
+
+    async fn kill_session(&self, token: &UserToken, name: SessionName) -> Result<Asked<bool>, Status> {
+        self.note(token);
+        self.command(format!("kill {name}"));
+        Ok(self.asked(*self.found.lock().unwrap()))
+    }
+
+    async fn kill_backend(
+        &self,
+        token: &UserToken,
+        instance: InstanceId,
+        process_id: i32,
+    ) -> Result<Asked<bool>, Status> {
+        self.note(token);
+        self.command(format!("kill {instance} {process_id}"));
+        Ok(self.asked(*self.found.lock().unwrap()))
     }
 }

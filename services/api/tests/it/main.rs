@@ -10,6 +10,7 @@ mod fake_sessions;
 mod files;
 mod login;
 mod operations;
+mod pools;
 mod query;
 mod servers;
 mod settings;

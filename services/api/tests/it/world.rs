@@ -16,6 +16,7 @@ use rpc::backup::v1::backup_service_client::BackupServiceClient;
 use rpc::catalog::v1::catalog_service_client::CatalogServiceClient;
 use rpc::errors::v1::ErrorReason;
 use rpc::operation::v1::operation_service_client::OperationServiceClient;
+use rpc::pool::v1::pool_service_client::PoolServiceClient;
 use rpc::query::v1::query_service_client::QueryServiceClient;
 use rpc::server::v1::instance_service_client::InstanceServiceClient;
 use rpc::server::v1::server_service_client::ServerServiceClient;
@@ -169,6 +170,7 @@ impl Instance {
             logins: logins.await.unwrap(),
             passwords,
             sessions: sessions.clone(),
+            pools: sessions.clone(),
             egress: Arc::new(EgressPolicy {
                 rules: rules.to_vec(),
                 ..EgressPolicy::default()
@@ -268,6 +270,7 @@ impl Caller {
         settings: SettingsServiceClient,
         instances: InstanceServiceClient,
         servers: ServerServiceClient,
+        pools: PoolServiceClient,
         query: QueryServiceClient,
         catalog: CatalogServiceClient,
         backups: BackupServiceClient,

@@ -6,6 +6,7 @@ pub(crate) mod files;
 pub(crate) mod instances;
 pub(crate) mod login;
 pub(crate) mod ops;
+pub(crate) mod pools;
 pub(crate) mod restore;
 pub(crate) mod server_fields;
 pub(crate) mod servers;

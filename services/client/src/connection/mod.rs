@@ -19,6 +19,7 @@ use rpc::auth::v1::auth_service_client::AuthServiceClient;
 use rpc::backup::v1::backup_service_client::BackupServiceClient;
 use rpc::catalog::v1::catalog_service_client::CatalogServiceClient;
 use rpc::operation::v1::operation_service_client::OperationServiceClient;
+use rpc::pool::v1::pool_service_client::PoolServiceClient;
 use rpc::query::v1::query_service_client::QueryServiceClient;
 use rpc::server::v1::instance_service_client::InstanceServiceClient;
 use rpc::server::v1::server_service_client::ServerServiceClient;
@@ -131,6 +132,8 @@ impl Connection {
         instances: InstanceServiceClient,
         /// OperationService.
         operations: OperationServiceClient,
+        /// PoolService.
+        pools: PoolServiceClient,
         /// QueryService.
         queries: QueryServiceClient,
         /// ServerService.

@@ -134,6 +134,7 @@ fn every_command_explains_itself() {
         "settings",
         "servers",
         "instances",
+        "pools",
         "catalog",
         "sql",
         "backup",

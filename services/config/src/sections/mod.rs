@@ -6,6 +6,7 @@
 pub mod api;
 pub mod config_database;
 pub mod egress;
+pub mod metrics;
 pub mod pooler;
 pub mod sealing;
 pub mod storage;

@@ -12,12 +12,14 @@ use domain::random::{Random, SystemRandom};
 use sessions::Sessions;
 use sessions::client::PoolerClient;
 use sessions::directory::Directory;
+use sessions::pools::Pools;
 use store::Store;
 use telemetry::Telemetry;
 use telemetry::rpc::RpcSpans;
 use tokio::net::TcpListener;
 use tonic::transport::{Identity, ServerTlsConfig};
 
+use super::metrics::{self, KnownPoolers};
 use super::storage::Objects;
 use super::{REVOCATION_INTERVAL, directory, egress_policy, listener, storage, trust};
 use crate::database;
@@ -39,25 +41,30 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
     let lifecycle = Lifecycle::new("pgmoor api")?;
     let listener = listener::bind("api.listen", config.api.listen).await?;
     let address = listener::address(&listener)?;
+    let metrics_listener = metrics::bind(config).await?;
 
     let store = database::connect(&config.config_database, "pgmoor api").await?;
     let egress = egress_policy(&config.egress, &store).await?;
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
     let objects = storage::open(&config.storage, &random)?;
     let poolers = Directory::default();
-    let sessions = PoolerClient::new(
+    let client = PoolerClient::new(
         poolers.clone(),
         Some(trust::client(&identity)?),
         telemetry::propagation::inject_metadata,
     );
+    let mut figures = metrics::of_role("api");
+    figures.add(KnownPoolers(poolers.clone()));
     let seams = Seams {
         store: store.clone(),
-        sessions: Arc::new(sessions),
+        sessions: Arc::new(client.clone()),
+        pools: Arc::new(client),
         poolers,
         egress,
         objects,
     };
     let health = start(config, &lifecycle, listener, seams).await?;
+    metrics::serve(&lifecycle, metrics_listener, figures);
     tracing::info!(%address, "pgmoor api serves");
     let leave = async {
         health.set_draining().await;
@@ -74,6 +81,8 @@ pub(crate) struct Seams {
     pub(crate) store: Store,
     /// Where query sessions are.
     pub(crate) sessions: Arc<dyn Sessions>,
+    /// What poolers show, and where administrators command them.
+    pub(crate) pools: Arc<dyn Pools>,
     /// Which poolers there are; kept fresh from here on.
     pub(crate) poolers: Directory,
     /// Where instances may be.
@@ -95,6 +104,7 @@ pub(crate) async fn start(
     let Seams {
         store,
         sessions,
+        pools,
         poolers,
         egress,
         objects,
@@ -129,6 +139,7 @@ pub(crate) async fn start(
         logins,
         passwords,
         sessions,
+        pools,
         egress: Arc::new(egress),
         files: objects.files,
         artifacts: objects.artifacts,

@@ -4,6 +4,7 @@
 pub(crate) mod api;
 pub(crate) mod directory;
 pub(crate) mod listener;
+pub(crate) mod metrics;
 pub(crate) mod pooler;
 pub(crate) mod storage;
 mod trust;

@@ -22,7 +22,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use super::{REVOCATION_INTERVAL, egress_policy, listener, opening_keys, trust};
+use super::{REVOCATION_INTERVAL, egress_policy, listener, metrics, opening_keys, trust};
 use crate::database;
 use crate::lifecycle::{Left, Lifecycle};
 
@@ -47,6 +47,7 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
     let lifecycle = Lifecycle::new("pgmoor pooler")?;
     let listener = listener::bind("pooler.listen", config.pooler.listen).await?;
     let address = listener::address(&listener)?;
+    let metrics_listener = metrics::bind(config).await?;
     let mut server = Server::builder()
         .tls_config(tls)
         .context("the certificate or the key of [trust.pooler] cannot be used")?
@@ -77,7 +78,11 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
         .add_service(HealthServer::new(HealthService::from_health_reporter(
             health.clone(),
         )))
-        .add_service(pooler::grpc::service(pooler.clone(), PeerPolicy::Certificates));
+        .add_service(pooler::grpc::service(pooler.clone(), PeerPolicy::Certificates))
+        .add_service(pooler::grpc::administration(
+            pooler.clone(),
+            PeerPolicy::Certificates,
+        ));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let stop = lifecycle.stopping();
     lifecycle.serve("the internal API", async move {
@@ -85,6 +90,9 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
             .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
             .await?)
     });
+    let mut figures = metrics::of_role("pooler");
+    figures.add(pooler.clone());
+    metrics::serve(&lifecycle, metrics_listener, figures);
     tracing::info!(%address, pooler.id = %pooler.id(), "pgmoor pooler serves");
 
     // Sessions are drained while the server still answers: their owners need it to finish what they began.

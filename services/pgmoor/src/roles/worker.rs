@@ -1,4 +1,4 @@
-//! `pgmoor worker`: runs operations. It listens on nothing.
+//! `pgmoor worker`: runs operations. It listens on nothing but, where that is configured, for Prometheus.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use target::tools::ToolboxOptions;
 use telemetry::Telemetry;
 use worker::{Worker, WorkerOptions, WorkerParts};
 
+use super::metrics::{self, KnownPoolers};
 use super::storage::Objects;
 use super::{directory, egress_policy, opening_keys, storage, trust};
 use crate::database;
@@ -39,6 +40,7 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
     config.storage.require_directory()?;
     *telemetry = Some(super::start_telemetry(config, "pgmoor-worker")?);
     let lifecycle = Lifecycle::new("pgmoor worker")?;
+    let metrics_listener = metrics::bind(config).await?;
 
     let store = database::connect(&config.config_database, "pgmoor worker").await?;
     let egress = egress_policy(&config.egress, &store).await?;
@@ -53,6 +55,8 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
         Some(trust::client(&identity)?),
         telemetry::propagation::inject_metadata,
     );
+    let mut figures = metrics::of_role("worker");
+    figures.add(KnownPoolers(poolers.clone()));
     let (polled, retire) = (store.clone(), lifecycle.retiring());
     lifecycle.background("the directory of poolers", async move {
         directory::poll(polled, poolers, |_| std::future::ready(()), retire).await;
@@ -70,6 +74,7 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
             .map(ToOwned::to_owned),
     };
     start(config, &lifecycle, seams).await?;
+    metrics::serve(&lifecycle, metrics_listener, figures);
     tracing::info!("pgmoor worker works");
     let grace = config.worker.drain_timeout + LAST_STEPS;
     let ended = lifecycle.until_stopped(grace, async { Left::Finished }).await;

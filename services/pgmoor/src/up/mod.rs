@@ -83,6 +83,7 @@ pub(crate) async fn run(
     // What can be refused at once comes before what takes time.
     let listener = roles::listener::bind("api.listen", config.api.listen).await?;
     let address = roles::listener::address(&listener)?;
+    let metrics_listener = roles::metrics::bind(&config).await?;
     let directory = DataDirectory::open(&root)?;
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
     if config.storage.directory.is_none() {
@@ -119,6 +120,7 @@ pub(crate) async fn run(
     let seams = roles::api::Seams {
         store: stores.api.clone(),
         sessions: sessions.clone(),
+        pools: Arc::new(pooler.clone()),
         poolers: Directory::default(),
         egress: egress.clone(),
         objects: objects()?,
@@ -139,6 +141,9 @@ pub(crate) async fn run(
     )
     .await?;
 
+    let mut figures = roles::metrics::of_role("up");
+    figures.add(pooler.clone());
+    roles::metrics::serve(&lifecycle, metrics_listener, figures);
     announce(address, &root, first.as_ref())?;
     tracing::info!(%address, data_directory = %root.display(), "pgmoor up serves");
     let drain_timeout = config.pooler.drain_timeout;

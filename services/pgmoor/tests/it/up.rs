@@ -1,6 +1,8 @@
 //! `pgmoor up`: everything in one process, with nothing configured.
 
 use std::fs::Permissions;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +20,7 @@ const START: Duration = Duration::from_secs(90);
 struct Place {
     directory: TempDir,
     port: u16,
+    metrics_port: u16,
 }
 
 impl Place {
@@ -28,6 +31,7 @@ impl Place {
         Self {
             directory,
             port: free_port(),
+            metrics_port: free_port(),
         }
     }
 
@@ -53,6 +57,10 @@ impl Place {
     async fn start(&self) -> Process {
         let process = Process::builder(env!("CARGO_BIN_EXE_pgmoor"))
             .env_clear()
+            .env(
+                "PGMOOR_METRICS__LISTEN",
+                format!("127.0.0.1:{}", self.metrics_port),
+            )
             .args(self.arguments())
             .name("pgmoor up")
             .spawn();
@@ -71,6 +79,18 @@ impl Place {
         let (home, url) = (self.directory.path().display().to_string(), self.url());
         let environment = [("HOME", home.as_str()), ("PGMOOR_URL", url.as_str())];
         pgmoor_in(self.directory.path(), arguments, &environment, input)
+    }
+
+    /// What it answers Prometheus.
+    fn scrape(&self) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics_port)).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     fn postmaster(&self) -> Option<Pid> {
@@ -108,6 +128,9 @@ async fn up_needs_nothing_and_finds_its_data_again() {
         .client(&["settings", "set", "query.row_limit", "7"], "")
         .succeeded();
     assert!(!up.stderr_text().contains(password), "the password is in the log");
+    let figures = place.scrape();
+    assert!(figures.contains("pgmoor_build_info{role=\"up\""), "{figures}");
+    assert!(figures.contains("\npgmoor_sessions 0.0\n"), "{figures}");
 
     // Killed: PostgreSQL goes on, and the next start adopts it.
     up.kill9();
@@ -142,6 +165,7 @@ async fn data_directory_in_use_or_of_others_is_refused() {
     let up = place.start().await;
     let other = Place {
         port: free_port(),
+        metrics_port: free_port(),
         directory: tempfile::tempdir().unwrap(),
     };
     let arguments = [

@@ -366,6 +366,22 @@ fn server_that_has_no_more_is_asked_for_no_more() {
 }
 
 #[test]
+fn paused_ledger_gives_nothing_until_it_is_resumed() {
+    let mut ledger = ledger(3, 0);
+    let held = granted(&mut ledger, claim(1, Class::Interactive, 1));
+    assert_eq!(ledger.set_paused(true), Changes::default());
+    let own = waiting(&mut ledger, claim(1, Class::Interactive, 1));
+    let worker = waiting(&mut ledger, claim(2, Class::Worker, 1));
+    assert_eq!(ledger.heir(held, POOL), None);
+    assert_eq!(ledger.release(held), Changes::default());
+    assert_eq!(ledger.promote(own), Changes::default());
+    assert_eq!(ledger.usage().total(), 0);
+    let mut granted = ledger.set_paused(false).granted;
+    granted.sort_unstable();
+    assert_eq!(granted, [own, worker]);
+}
+
+#[test]
 fn pinned_sessions_keep_to_their_share() {
     let mut ledger = Ledger::new(Budget {
         most_pinned: 2,
@@ -573,6 +589,9 @@ proptest! {
             }
             prop_assert_eq!(ledger.usage().total(), model.sum(|_| true));
             prop_assert_eq!(ledger.waiting(), model.waiting.len());
+            for (ticket, _, position) in ledger.waiting_in_order() {
+                prop_assert_eq!(ledger.position(ticket), Some(position));
+            }
             for (ticket, _) in &model.waiting {
                 prop_assert!(ledger.position(*ticket).unwrap() < model.waiting.len());
             }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::Pooler;
+use super::listing::lend_to_other;
 use crate::backend::{Backend, Untaken};
 use crate::connect::connect;
 use crate::error::{PoolerError, TargetError};
@@ -106,7 +107,9 @@ impl Pooler {
 
     /// Opens a backend for the wish, within the budget of whichever instance it turns out to be.
     pub(super) async fn open(&self, wish: Wish<'_>) -> Result<Opened, PoolerError> {
-        let deadline = Instant::now() + wish.queue_timeout;
+        let began = Instant::now();
+        let deadline = began + wish.queue_timeout;
+        let _visit = self.visit(&wish);
         let credential = self.credential(wish.server.id).await?;
         let config = self
             .0
@@ -150,8 +153,10 @@ impl Pooler {
                 .await?
             {
                 Dialed::Here(backend, facts) => {
+                    let backend = backend.take();
+                    lend_to_other(&backend, &wish.holder, began.elapsed());
                     return Ok(Opened {
-                        backend: backend.take(),
+                        backend,
                         facts,
                         instance,
                     });
@@ -198,9 +203,11 @@ impl Pooler {
         }
         // Until the connection is recorded: others must be able to say how many of ours they cannot know of.
         slot.takes_off(instance.opening().await?);
+        let listed = self.enlist(instance, &slot, server, &config);
         let dialed = Box::pin(dial(config, slot, &self.0.tasks)).await;
         self.note_reach(instance, &dialed);
         let (mut backend, facts) = dialed?;
+        backend.list(listed);
         if let Some(other) = self.recognise(instance, server, &facts).await {
             backend.close().await;
             return Ok(Dialed::Elsewhere(other));

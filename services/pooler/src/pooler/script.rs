@@ -15,6 +15,7 @@ use crate::error::PoolerError;
 use crate::hold::Hold;
 use crate::request;
 use crate::session::{Control, Execution, Facts, Identity, Keeping, Session, pipe};
+use crate::visitors::Visitor;
 
 impl Pooler {
     pub(super) async fn run_script(
@@ -36,7 +37,7 @@ impl Pooler {
             server: pool.key.server,
             session: SessionId::generate(self.0.me.pooler, &*self.0.random),
         };
-        let session = Session::new(
+        let session = Arc::new(Session::new(
             Facts {
                 name,
                 script: Some(self.execution_id()),
@@ -48,11 +49,13 @@ impl Pooler {
                 idle_in_transaction_timeout: Duration::ZERO,
             },
             Arc::clone(&self.0.clock),
-        );
+        ));
+        let visit = self.0.visitors.enter(Visitor::Script(Arc::clone(&session)));
         let checked_out = Box::pin(self.check_out(&session, None)).await;
         let mut seat = checked_out.map_err(NoBackend::into_error)?;
         seat.backend.hold = Hold::once();
         let control = Arc::new(Control::default());
+        session.holds_by(&seat.backend, &control);
         let (output, reader) = pipe(Arc::clone(&control.bell));
         let (closing, pooler) = (self.0.closing.clone(), self.clone());
         self.0.scripts.spawn(async move {
@@ -69,6 +72,7 @@ impl Pooler {
                     ended = &mut run => ended,
                 }
             };
+            drop(visit);
             // The backend is free when the script is over, so that the next one does not wait for nothing.
             if ended.lost.is_some() || ended.cancel_in_doubt || closing.is_cancelled() {
                 seat.backend.close().await;

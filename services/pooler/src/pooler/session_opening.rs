@@ -130,6 +130,7 @@ impl Pooler {
             backend_pid: opened.backend.connection.process_id().unwrap_or_default(),
         };
         let session = self.new_session(caller, &opening, name, keeping, opened.instance);
+        session.holds(&opened.backend);
         let described = session.describe();
         if let Err(refused) = self.admit(&session) {
             self.close_later(opened.backend);

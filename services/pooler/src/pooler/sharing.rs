@@ -29,7 +29,7 @@ use crate::look::answers;
 use crate::ownership;
 use crate::pools::{Pool, Registration};
 use crate::session::{Audience, Keeping, Needs, Seat, Session, run_shared};
-use crate::slots::{Slot, SlotRefused};
+use crate::slots::Slot;
 
 /// How long a contest may take before the session that waits for its outcome gives up.
 const CONTEST: Duration = Duration::from_secs(30);
@@ -129,6 +129,20 @@ impl Pooler {
         session: &Session,
         audience: Option<Audience>,
     ) -> Result<Seat, NoBackend> {
+        let began = Instant::now();
+        session.set_waits_since(Some(began));
+        let seat = self.find(session, audience).await;
+        session.set_waits_since(None);
+        if let Ok(seat) = &seat {
+            session.holds(&seat.backend);
+            if let Some(listing) = seat.backend.listing() {
+                listing.tally.assigned(began.elapsed());
+            }
+        }
+        seat
+    }
+
+    async fn find(&self, session: &Session, audience: Option<Audience>) -> Result<Seat, NoBackend> {
         let Keeping::Auto { pool, queue_timeout } = &session.facts.keeping else {
             return Err(NoBackend::Cancelled);
         };
@@ -143,7 +157,8 @@ impl Pooler {
         let mut instance = self.0.instances.at_hand(pool.key.instance).await?;
         let mut merges = 0;
         while merges < MOST_MERGES {
-            if let Some(backend) = self.clean(&instance, pool, session).await {
+            let paused = instance.pause_time().is_some();
+            if !paused && let Some(backend) = self.clean(&instance, pool, session).await {
                 return Ok(Seat { backend, instance });
             }
             // Where others have a backend it may come to us, whether or not another can be opened.
@@ -219,6 +234,9 @@ impl Pooler {
             tokio::pin!(settled);
             // From here on nothing is missed.
             settled.as_mut().enable();
+            if instance.pause_time().is_some() {
+                self.give_up_idle(&instance);
+            }
             let own = instance.idle.lock().own(session.facts.name);
             match own {
                 Own::Contested => {
@@ -358,9 +376,7 @@ async fn wait(
             }
             () = &mut left => return Err(PoolerError::Moved { owner: None }.into()),
             () = &mut timer => {
-                let view = Box::new(instance.slots.view(session.facts.owner));
-                let waited = began.elapsed();
-                return Err(SlotRefused::Exhausted { waited, view }.into());
+                return Err(instance.slots.exhausted(session.facts.owner, began.elapsed()).into());
             }
         }
     }

@@ -48,6 +48,9 @@ pub(crate) enum Lost {
     /// A COPY began after a Sync that it may have swallowed: nobody can tell when the server is ready.
     #[error("a COPY FROM STDIN began where parameters were given")]
     SyncInDoubt,
+    /// An administrator had the connection closed.
+    #[error("the connection was closed by an administrator")]
+    Killed,
     /// The server speaks of replication.
     #[error("the server began a replication stream")]
     Replication,
@@ -209,6 +212,10 @@ impl<'a> Execution<'a> {
     }
 
     fn start(&mut self) {
+        if let Some(listing) = self.backend.listing() {
+            // What passed since its last execution was ours.
+            listing.passed_unseen(self.connection().traffic());
+        }
         if self.output.is_some() {
             self.writer.event(Kind::Started(ExecutionStarted {
                 execution: std::mem::take(&mut self.identity.execution),
@@ -280,6 +287,10 @@ impl<'a> Execution<'a> {
     /// Drives the connection until the server is ready for the next statement.
     async fn until_ready(&mut self) -> Result<(), Lost> {
         loop {
+            if self.backend.is_killed() {
+                self.backend.cancel_unseen();
+                return Err(Lost::Killed);
+            }
             while self.may_read() {
                 let Some(event) = self.backend.connection.next_buffered()? else {
                     break;

@@ -43,6 +43,8 @@ pub(super) struct State {
     pub(super) rests_at: Option<Arc<Instance>>,
     /// What it waits for.
     pub(super) waits_for: Option<(Slots, Ticket)>,
+    /// Since when it is without the backend it needs.
+    pub(super) waits_since: Option<Instant>,
     pub(super) last_use: Instant,
     pub(super) last_use_time: OffsetDateTime,
     pub(super) record: Option<Record>,

@@ -27,7 +27,7 @@ pub(crate) async fn run(session: Arc<Session>, mut backend: Backend, pooler: Poo
                 done.tell();
             }
             Next::End(loss) => break loss,
-            Next::BackendGone => break session.set_end(LossCause::BackendTerminated),
+            Next::BackendGone => break session.set_end(end_of(&backend)),
         }
     };
     gone.tell(loss);
@@ -61,7 +61,8 @@ pub(crate) async fn run_shared(session: Arc<Session>, pooler: Pooler) {
             Next::End(loss) => break loss,
             Next::BackendGone => {
                 // It was held for its pins.
-                let loss = session.set_end(LossCause::BackendTerminated);
+                let cause = held.as_ref().map(|seat| end_of(&seat.backend));
+                let loss = session.set_end(cause.unwrap_or(LossCause::BackendTerminated));
                 if let Some(seat) = held.take() {
                     seat.backend.close().await;
                 }
@@ -208,10 +209,22 @@ enum Next {
     BackendGone,
 }
 
+/// Why a session ends whose backend is gone.
+fn end_of(backend: &Backend) -> LossCause {
+    if backend.is_killed() {
+        LossCause::Killed
+    } else {
+        LossCause::BackendTerminated
+    }
+}
+
 async fn serve(session: &Session, backend: &mut Backend) -> Next {
     loop {
         if let Some(loss) = session.end() {
             return Next::End(loss);
+        }
+        if backend.is_killed() {
+            return Next::BackendGone;
         }
         if let Some((execution, work)) = session.take_work() {
             return Next::Work(execution, Box::new(work));

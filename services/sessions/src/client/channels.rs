@@ -39,23 +39,27 @@ impl Channels {
     }
 
     pub(super) fn client(&self, entry: &PoolerEntry) -> Result<Client, Status> {
+        self.channel(entry).map(client)
+    }
+
+    pub(super) fn channel(&self, entry: &PoolerEntry) -> Result<Channel, Status> {
         let mut open = self.open.lock();
         if let Some((address, channel)) = open.get(&entry.incarnation)
             && *address == entry.address
         {
-            return Ok(client(channel.clone()));
+            return Ok(channel.clone());
         }
-        let channel = self.channel(&entry.address).map_err(|error| {
+        let channel = self.connect(&entry.address).map_err(|error| {
             tracing::error!(pooler.id = %entry.pooler, address = entry.address, %error, "cannot be an address");
             unavailable()
         })?;
         // A process that took the place of another at the same address: the old one is gone.
         open.retain(|_, (address, _)| *address != entry.address);
         open.insert(entry.incarnation, (entry.address.clone(), channel.clone()));
-        Ok(client(channel))
+        Ok(channel)
     }
 
-    fn channel(&self, address: &str) -> Result<Channel, tonic::transport::Error> {
+    fn connect(&self, address: &str) -> Result<Channel, tonic::transport::Error> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?
             .connect_timeout(CONNECT)

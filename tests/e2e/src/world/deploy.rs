@@ -26,18 +26,19 @@ impl Plan<'_> {
     async fn start_one(&self, role: Role, name: &str) -> RoleProcess {
         let directory = self.directory.join(name);
         let opening_key = self.directory.join("opening.key");
-        let port = free_port();
+        let (port, metrics_port) = (free_port(), free_port());
         let own = Own {
             role,
             url_file: &self.config_database.url_file(role.as_str()),
             port,
+            metrics_port,
             certificate: &admin::Certificate::of(&directory),
             opening_key_file: (role != Role::Api).then_some(opening_key.as_path()),
             storage: &self.directory.join("storage"),
         };
         let text = configuration::of_process(self.shared, &own);
         std::fs::write(directory.join("pgmoor.toml"), text).expect("a configuration file");
-        RoleProcess::start(role, name.to_owned(), directory, port).await
+        RoleProcess::start(role, name.to_owned(), directory, port, metrics_port).await
     }
 }
 

@@ -12,6 +12,7 @@ use crate::instances::Instance;
 use crate::ledger::Class;
 use crate::look::{LookError, look, reset};
 use crate::pooler::Pooler;
+use crate::roster::Use;
 use crate::session::{Seat, Session};
 
 impl Pooler {
@@ -21,7 +22,8 @@ impl Pooler {
         let Some(pool) = session.pool() else { return };
         session.set_rests_at(Some(Arc::clone(&instance)));
         let name = session.facts.name;
-        let is_old = backend.is_old();
+        let is_old = instance.gives_up(&backend);
+        backend.set_use(Use::Resting(Some(name)));
         let old = {
             let mut idle = instance.idle.lock();
             idle.rest(Rested {
@@ -56,9 +58,11 @@ impl Pooler {
         else {
             return;
         };
+        backend.set_use(Use::Tested);
         let idle = backend.connection.is_quiet() && backend.hold.pins().is_empty();
         if idle
             && !self.is_closing()
+            && !instance.gives_up(&backend)
             && backend.hold.can_be_reset()
             && reset(&mut backend.connection).await.is_ok()
         {
@@ -70,11 +74,12 @@ impl Pooler {
 
     pub(super) fn rest_clean(&self, instance: &Arc<Instance>, mut backend: Backend, session: &Session) {
         let Some(pool) = session.pool() else { return };
-        if self.is_closing() {
+        if self.is_closing() || instance.gives_up(&backend) {
             self.close_later(backend);
             return;
         }
         backend.hold = Hold::clean();
+        backend.set_use(Use::Resting(None));
         backend.slot().reclassify(Class::Interactive);
         instance.idle.lock().rest(Rested {
             backend,
@@ -117,6 +122,7 @@ impl Pooler {
     /// Takes a backend from the session it rests with, unless it holds state of that session.
     pub(in crate::pooler) async fn contest(self, instance: Arc<Instance>, rested: Resting) {
         let session = rested.session;
+        rested.backend.set_use(Use::Tested);
         let freed = self.free(&instance, rested).await;
         // Whatever came of it, the session need not wait for it any more.
         instance.idle.lock().settle(session);
@@ -154,10 +160,13 @@ impl Pooler {
         let instance = Arc::clone(instance);
         let seat = Seat { backend, instance };
         match self.0.registry.get(name) {
-            Some(session) => match session.give_back(seat) {
-                Ok(needs) => self.serve(&session, needs),
-                Err(seat) => self.close_later(seat.backend),
-            },
+            Some(session) => {
+                session.holds(&seat.backend);
+                match session.give_back(seat) {
+                    Ok(needs) => self.serve(&session, needs),
+                    Err(seat) => self.close_later(seat.backend),
+                }
+            }
             None => self.close_later(seat.backend),
         }
         None
@@ -173,7 +182,7 @@ impl Pooler {
             ..
         } = rested;
         let wanted = instance.slots.has_heir(backend.slot(), pool);
-        let can_be_reset = backend.hold.can_be_reset() && !backend.is_old() && backend.is_alive();
+        let can_be_reset = backend.hold.can_be_reset() && !instance.gives_up(&backend) && backend.is_alive();
         if wanted && can_be_reset && (session.is_none() || reset(&mut backend.connection).await.is_ok()) {
             backend.hold = Hold::clean();
             let mut deliveries = instance.deliveries.lock();
@@ -182,7 +191,8 @@ impl Pooler {
                 return;
             }
             drop(deliveries);
-            if instance.slots.wanted() == 0 && !self.is_closing() {
+            if instance.slots.wanted() == 0 && !self.is_closing() && !instance.gives_up(&backend) {
+                backend.set_use(Use::Resting(None));
                 instance.idle.lock().rest(Rested {
                     backend,
                     pool,

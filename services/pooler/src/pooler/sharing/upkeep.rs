@@ -62,7 +62,7 @@ impl Pooler {
             while let Some(rested) = idle.contest_if(|rested| {
                 let rested_long = longest.is_some_and(|longest| rested.since.elapsed() >= longest);
                 let too_many = most > 0 && spare_above(rested, most + old.len());
-                rested.backend.is_old() || too_many || rested_long && spare(rested, old.len())
+                instance.gives_up(&rested.backend) || too_many || rested_long && spare(rested, old.len())
             }) {
                 old.push(rested);
             }
@@ -86,7 +86,9 @@ impl Pooler {
         };
         let held = usize::try_from(instance.slots.held_of_pool(pool.number)).unwrap_or(usize::MAX);
         let enough = held >= instance.limits().count(Limit::MinPoolSize);
-        if enough || !instance.is_ours() || instance.slots.wanted() > 0 || self.takes_new().is_err() {
+        let paused = instance.pause_time().is_some();
+        if enough || paused || !instance.is_ours() || instance.slots.wanted() > 0 || self.takes_new().is_err()
+        {
             return;
         }
         let Ok(slot) = instance.slots.claim(claim_for(session, pool)) else {

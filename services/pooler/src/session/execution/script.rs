@@ -77,6 +77,10 @@ impl Execution<'_> {
             self.backend.hold.runs(effects);
         }
         let mut result = self.script(plan).await;
+        // Before the look, which is ours.
+        if let Some(listing) = self.backend.listing() {
+            listing.passed(self.connection().traffic());
+        }
         if result.is_ok() {
             result = self.look().await;
         }
@@ -149,10 +153,24 @@ impl Execution<'_> {
     }
 
     async fn finish_statement(&mut self) -> Result<(), Lost> {
+        let sent = Instant::now();
         self.until_ready().await?;
+        self.count(sent);
         self.incomplete = self.statement.failed;
         self.failed |= self.statement.failed;
         Ok(())
+    }
+
+    /// Counts a message that was answered, and the transaction where that ended with it.
+    fn count(&self, sent: Instant) {
+        let Some(listing) = self.backend.listing() else {
+            return;
+        };
+        listing.tally.answered(sent.elapsed());
+        if self.connection().transaction_status() == TransactionStatus::Idle {
+            let since = self.transaction_since.unwrap_or(sent);
+            listing.tally.transaction_ended(since.elapsed());
+        }
     }
 
     fn begin_statement(&mut self, plan: &Plan, index: i32, chars_before: usize) {
