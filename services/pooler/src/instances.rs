@@ -26,7 +26,7 @@ use crate::error::{PoolerError, TargetError};
 use crate::forerunner::{Forerunner, MOST_IN_FLIGHT};
 use crate::idle::Idle;
 use crate::ledger::{Budget, Ticket};
-use crate::ownership::{Ownership, Standing};
+use crate::ownership::{Ownership, Standing, Uptime};
 use crate::reach::Reach;
 use crate::slots::Slots;
 use crate::status::store_error;
@@ -220,12 +220,24 @@ impl Instance {
     }
 }
 
+/// Whether heartbeats reach the config database.
+#[derive(Debug, Clone, Copy)]
+enum Health {
+    /// They do, since the pooler began.
+    New { since: Uptime },
+    /// They do not.
+    Failing,
+    /// They do again.
+    Back { since: Uptime },
+}
+
 /// All of them.
 #[derive(Debug)]
 pub(crate) struct Instances {
     store: Store,
     me: SelfId,
     clock: Arc<dyn Clock>,
+    health: Mutex<Health>,
     /// Nothing is claimed any more.
     leaving: AtomicBool,
     by_id: RwLock<HashMap<InstanceId, Arc<Instance>>>,
@@ -242,6 +254,9 @@ impl Instances {
         Self {
             store,
             me,
+            health: Mutex::new(Health::New {
+                since: clock.uptime(),
+            }),
             clock,
             leaving: AtomicBool::new(false),
             by_id: RwLock::default(),
@@ -353,6 +368,7 @@ impl Instances {
             pooler_id: self.me.pooler,
             incarnation: self.me.incarnation,
             lease: self.me.lease,
+            patience: self.patience(),
         };
         match self.store.instance_owners().claim(instance.id, claimant).await {
             Ok(Claim::Owned {
@@ -391,6 +407,39 @@ impl Instances {
             }),
             Err(ClaimError::Store(error)) => Err(store_error(error)),
         }
+    }
+
+    /// How long another's lease must have been over before the instance is taken over.
+    fn patience(&self) -> Option<Duration> {
+        let (now, health) = (self.clock.uptime(), *self.health.lock());
+        match health {
+            // Others may have begun at the same time, after an outage of everything.
+            Health::New { since } if now.saturating_sub(since) < self.me.lease => Some(self.me.lease),
+            Health::New { .. } => Some(Duration::ZERO),
+            Health::Failing => None,
+            // Who could not renew for the same reason is given the time to do it.
+            Health::Back { since } if now.saturating_sub(since) < self.me.lease => None,
+            Health::Back { .. } => Some(Duration::ZERO),
+        }
+    }
+
+    /// There is nobody else, by arrangement.
+    pub(crate) fn is_alone(&self) {
+        *self.health.lock() = Health::New {
+            since: Duration::ZERO,
+        };
+    }
+
+    /// Notes whether a heartbeat reached the config database.
+    pub(crate) fn beat(&self, arrived: bool) {
+        let mut health = self.health.lock();
+        *health = match (*health, arrived) {
+            (_, false) => Health::Failing,
+            (Health::Failing, true) => Health::Back {
+                since: self.clock.uptime(),
+            },
+            (other, true) => other,
+        };
     }
 
     /// What other poolers left on an instance.

@@ -199,6 +199,9 @@ impl Pooler {
             me,
             options,
         }));
+        if matches!(pooler.0.options.peers, Peers::Alone) {
+            pooler.0.instances.is_alone();
+        }
         let beating = pooler.clone();
         pooler.0.tasks.spawn(async move {
             let ended = beating.0.ended.clone();
@@ -251,10 +254,9 @@ impl Pooler {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(error) = timeout(self.0.options.lease, self.beat_once())
-                .await
-                .unwrap_or(Ok(()))
-            {
+            let beat = timeout(self.0.options.lease, self.beat_once()).await;
+            self.0.instances.beat(matches!(beat, Ok(Ok(()))));
+            if let Ok(Err(error)) = beat {
                 tracing::warn!(%error, "a heartbeat failed; what is open stays open");
             }
         }

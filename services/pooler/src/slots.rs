@@ -161,6 +161,7 @@ impl Slots {
                 wanted,
                 promoted: None,
                 in_flight: None,
+                looks: false,
             }),
             Claimed::Waiting(ticket) => {
                 self.pressure.notify_one();
@@ -171,6 +172,7 @@ impl Slots {
                     wanted,
                     promoted,
                     in_flight: None,
+                    looks: false,
                 })
             }
             Claimed::Refused(Refused::TooMany { limit }) => Err(SlotRefused::TooMany { wanted, limit }),
@@ -267,6 +269,7 @@ impl Slots {
             wanted,
             promoted: None,
             in_flight: None,
+            looks: true,
         })
     }
 
@@ -281,6 +284,7 @@ impl Slots {
             wanted,
             promoted: None,
             in_flight: None,
+            looks: false,
         }
     }
 
@@ -341,8 +345,7 @@ impl Slots {
     }
 
     /// True where there are more connections, here and elsewhere, than the budget has.
-    #[must_use]
-    pub fn is_above(&self) -> bool {
+    fn is_above(&self) -> bool {
         self.state.lock().ledger.above() > 0
     }
 
@@ -440,6 +443,8 @@ pub struct Slot {
     promoted: Option<Instant>,
     /// What lets another connection be opened, while this one is not recorded.
     in_flight: Option<OwnedSemaphorePermit>,
+    /// It is for a look at what others have, however much that is.
+    looks: bool,
 }
 
 impl Slot {
@@ -482,6 +487,12 @@ impl Slot {
         .await;
         self.granted = granted.is_ok();
         granted
+    }
+
+    /// True where it may not be used any more: connections that others have were found since it was given.
+    #[must_use]
+    pub fn is_too_many(&self) -> bool {
+        !self.looks && self.slots.is_above()
     }
 
     /// Holds `permit` while what it counts is being opened.

@@ -12,7 +12,7 @@ use crate::{Store, seconds};
 
 /// So long a pooler is still looked for that gives no sign of life. While the config database is away none can, and they
 /// serve what they have.
-const LATELY: Duration = Duration::from_secs(60);
+const LATELY: Duration = Duration::from_secs(10);
 
 /// What one look found.
 #[derive(Debug, Clone, PartialEq, Eq)]

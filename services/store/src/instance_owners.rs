@@ -44,6 +44,9 @@ pub struct Claimant {
     pub incarnation: IncarnationId,
     /// How long the ownership lasts without renewal.
     pub lease: Duration,
+    /// Somebody else's lease must have been over for so long. `None`: it is not taken over at all, because its owner
+    /// could not renew it, for the same reason as the claimant.
+    pub patience: Option<Duration>,
 }
 
 /// What became of a claim.
@@ -171,20 +174,27 @@ impl InstanceOwners<'_> {
                 predecessor: None,
             });
         }
-        let before: Option<OwnershipRow> = sqlx::query_as(concat!(
-            "SELECT ",
+        let before: Option<LockedRow> = sqlx::query_as(concat!(
+            "SELECT clock_timestamp() AS now, ",
             columns!(),
             " FROM pgmoor.instance_owners AS o WHERE o.instance_id = $1 FOR UPDATE"
         ))
         .bind(instance_id.as_uuid())
         .fetch_optional(&mut *tx)
         .await?;
-        let before = before.map(Ownership::try_from).transpose()?;
+        let before = before.map(Locked::try_from).transpose()?;
         let own = before
             .as_ref()
-            .is_some_and(|before| before.incarnation == claimant.incarnation);
+            .is_some_and(|before| before.ownership.incarnation == claimant.incarnation);
+        let patient = match claimant.patience {
+            Some(patience) => before.as_ref().is_some_and(|before| {
+                before.ownership.lapsed && before.ownership.lease_until + patience <= before.now
+            }),
+            None => false,
+        };
+        let before = before.map(|before| before.ownership);
         match (&before, withheld) {
-            (Some(before), _) if !own && !before.lapsed && !before.released => {
+            (Some(before), _) if !own && !patient && !before.released => {
                 let held = before.clone();
                 tx.commit().await?;
                 return Ok(Claim::Held(held));
@@ -410,6 +420,30 @@ struct OwnershipRow {
     lease_until: OffsetDateTime,
     lapsed: bool,
     released: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct LockedRow {
+    now: OffsetDateTime,
+    #[sqlx(flatten)]
+    ownership: OwnershipRow,
+}
+
+/// An ownership that nobody changes meanwhile.
+struct Locked {
+    now: OffsetDateTime,
+    ownership: Ownership,
+}
+
+impl TryFrom<LockedRow> for Locked {
+    type Error = Inconsistency;
+
+    fn try_from(row: LockedRow) -> Result<Self, Inconsistency> {
+        Ok(Self {
+            now: row.now,
+            ownership: row.ownership.try_into()?,
+        })
+    }
 }
 
 #[derive(sqlx::FromRow)]

@@ -79,7 +79,7 @@ impl Worker {
 
     async fn session(&mut self) -> Option<String> {
         if self.session.is_none() {
-            let mode = if self.number % 4 == 0 {
+            let mode = if self.number.is_multiple_of(4) {
                 SessionMode::Pinned
             } else {
                 SessionMode::Auto

@@ -13,6 +13,7 @@ mod login;
 mod main_job;
 mod operations;
 mod outage;
+mod parity;
 mod receiver;
 mod restore;
 mod revocation;

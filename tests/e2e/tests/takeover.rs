@@ -8,7 +8,10 @@ use e2e::backends::{BackendSampler, client_backends};
 use e2e::world::{Caller, create_server, set_budget};
 use e2e::{Client, World, WorldOptions, reason};
 use harness::eventually;
+use rpc::backup::v1::StartBackupRequest;
 use rpc::errors::v1::ErrorReason;
+use rpc::operation::v1::{GetOperationRequest, OperationState};
+use rpc::pool::v1::ListBudgetsRequest;
 use rpc::query::v1::{GetSessionRequest, PinReason, Session};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -21,10 +24,10 @@ const SOON: Duration = Duration::from_secs(60);
 const BUDGET: i64 = 8;
 
 /// A world of two poolers that are quick to take over from each other.
-async fn two_poolers() -> World {
+async fn two_poolers(workers: usize) -> World {
     World::start(WorldOptions {
         poolers: 2,
-        workers: 0,
+        workers,
         takeover: Some(("3s".to_owned(), "4s".to_owned())),
         ..WorldOptions::default()
     })
@@ -80,7 +83,7 @@ async fn after_the_outage(client: &Client, session: &Session, sql: &str) -> Resu
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_nothing_held_outlive_a_killed_pooler_and_the_others_are_told() {
-    let mut world = two_poolers().await;
+    let mut world = two_poolers(0).await;
     let (caller, server) = register(&world).await;
     let (a, b) = (caller.a().clone(), caller.b().clone());
     let free = a.open_auto(&server).await.unwrap();
@@ -158,7 +161,7 @@ async fn sessions_that_nothing_held_outlive_a_killed_pooler_and_the_others_are_t
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_move_unnoticed_when_their_pooler_is_asked_to_leave() {
-    let mut world = two_poolers().await;
+    let mut world = two_poolers(0).await;
     let (caller, server) = register(&world).await;
     let clients = [caller.a().clone(), caller.b().clone()];
     let stop = Arc::new(AtomicBool::new(false));
@@ -232,6 +235,89 @@ async fn sessions_move_unnoticed_when_their_pooler_is_asked_to_leave() {
     assert_eq!(reason::metadata(&lost, "pins").as_deref(), Some("MODE"));
     let counts = sampler.finish().await;
     assert!(counts.most <= BUDGET, "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_of_a_backup_are_counted_through_a_takeover() {
+    let mut world = two_poolers(1).await;
+    let (caller, server) = register(&world).await;
+    let login = world.target().login().user.clone();
+    let database = world.target().database();
+    let made = format!("SET ROLE {login}; CREATE SCHEMA held; CREATE TABLE held.t (n int)");
+    database
+        .execute(&format!(
+            "GRANT CREATE ON DATABASE {} TO {login}",
+            database.name()
+        ))
+        .await;
+    database.execute(&made).await;
+    // pg_dump waits for as long as this is held.
+    let holder = database.connect().await;
+    holder
+        .batch_execute("BEGIN; LOCK TABLE held.t IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let request = StartBackupRequest {
+        server: server.clone(),
+        schemas: vec!["held".to_owned()],
+        ..StartBackupRequest::default()
+    };
+    let started = caller
+        .a()
+        .backups()
+        .start_backup(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let name = started.operation.unwrap().name;
+    let counted = async || {
+        let request = ListBudgetsRequest::default();
+        let answer = caller.b().pools().list_budgets(request).await;
+        let budgets = answer
+            .map_err(|status| reason::text(&status))?
+            .into_inner()
+            .budgets;
+        match budgets.as_slice() {
+            [budget] => Ok((budget.worker_connections, budget.elsewhere_connections)),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    eventually(SOON, "the backup has its connection", async || {
+        match counted().await? {
+            (1, 0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let owner = owner(&world).await.unwrap();
+    world.poolers_mut()[owner].kill9().await;
+    // The new owner hears of it from the worker, and nothing else is left of the old one.
+    eventually(SOON, "the new owner counts it", async || {
+        match counted().await? {
+            (1, 0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let request = GetOperationRequest { name: name.clone() };
+    let running = caller
+        .a()
+        .operations()
+        .get_operation(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(running.operation.unwrap().state(), OperationState::Running);
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    let ended = caller.a().operation_ended(&name).await.unwrap();
+    assert_eq!(ended.state(), OperationState::Succeeded, "{ended:?}");
+    eventually(SOON, "its connection is given back", async || {
+        match counted().await? {
+            (0, 0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -312,7 +398,7 @@ async fn drive(world: &World, caller: &Caller, servers: &[String]) -> e2e::backe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_pooler_that_comes_back_finds_its_successor_and_the_budget_holds() {
-    let world = two_poolers().await;
+    let world = two_poolers(0).await;
     let (caller, server) = register(&world).await;
     let (a, b) = (caller.a().clone(), caller.b().clone());
     let free = a.open_auto(&server).await.unwrap();

@@ -7,18 +7,29 @@ use std::time::Duration;
 use sessions::directory::{Directory, PoolerEntry, Snapshot};
 use store::poolers::{Pooler, PoolerState};
 use store::{Store, StoreError};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 /// How often the database is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// After an outage of the database poolers need so long until all have given a sign of life again.
+const COMING_BACK: Duration = Duration::from_secs(15);
 
 /// Asks once.
 ///
 /// # Errors
 /// When the database does not answer; the copy stays as it is.
 pub(crate) async fn refresh(store: &Store, directory: &Directory) -> Result<(), StoreError> {
+    look(store, directory, false).await
+}
+
+/// `coming_back`: no pooler could give a sign of life lately, and that none did means nothing.
+async fn look(store: &Store, directory: &Directory, coming_back: bool) -> Result<(), StoreError> {
     let found = store.directory().await?;
+    if coming_back && found.poolers.iter().all(|pooler| pooler.lapsed) {
+        return Ok(());
+    }
     directory.replace(Snapshot {
         poolers: found.poolers.into_iter().map(entry).collect(),
         owners: found.owners.into_iter().collect(),
@@ -46,18 +57,22 @@ pub(crate) async fn poll<Told: Future<Output = ()>>(
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
+    let mut back_at: Option<Instant> = None;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = retire.cancelled() => return,
         }
         let refreshed = tokio::select! {
-            refreshed = refresh(&store, &directory) => refreshed,
+            refreshed = look(&store, &directory, failing || back_at.is_some_and(|at| at.elapsed() < COMING_BACK)) => refreshed,
             () = retire.cancelled() => return,
         };
         // Once per outage, not once per second.
         match &refreshed {
-            Ok(()) if failing => tracing::info!("the directory of poolers is fresh again"),
+            Ok(()) if failing => {
+                back_at = Some(Instant::now());
+                tracing::info!("the directory of poolers is fresh again");
+            }
             Err(error) if !failing => {
                 tracing::warn!(error = %error, "the directory of poolers grows old");
             }

@@ -197,8 +197,8 @@ impl Pooler {
         server: ServerId,
     ) -> Result<Dialed, PoolerError> {
         let first = instance.introduction().await;
-        if instance.slots.is_above() {
-            // Connections that others have were found since this one was granted: it waits its turn again.
+        if slot.is_too_many() {
+            // It waits its turn again.
             return Ok(Dialed::Elsewhere(self.0.instances.current(instance.id)));
         }
         // Until the connection is recorded: others must be able to say how many of ours they cannot know of.

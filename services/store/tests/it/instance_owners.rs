@@ -18,6 +18,7 @@ fn claimant(pooler_id: u16, lease: Duration) -> Claimant {
         pooler_id: PoolerId(pooler_id),
         incarnation: IncarnationId::generate(&SystemRandom),
         lease,
+        patience: Some(Duration::ZERO),
     }
 }
 
@@ -173,6 +174,7 @@ async fn owner_is_found_with_its_address() {
         pooler_id: pooler.id,
         incarnation: pooler.incarnation,
         lease: Duration::ZERO,
+        patience: Some(Duration::ZERO),
     };
     let owned = own(&world.store, instance, lapsed).await;
     let owner = owners.owner_of(instance).await.unwrap().unwrap();
@@ -261,4 +263,32 @@ async fn nobody_takes_over_for_one_lease_after_the_primary_changed() {
         )
     })
     .await;
+}
+
+#[tokio::test]
+async fn lapsed_lease_is_taken_over_by_those_only_who_are_patient_enough() {
+    let world = World::new().await;
+    let instance = world.instance("a").await;
+    let first = own(&world.store, instance, claimant(1, Duration::ZERO)).await;
+    let owners = world.store.instance_owners();
+    for patience in [None, Some(HOUR)] {
+        let impatient = Claimant {
+            patience,
+            ..claimant(2, HOUR)
+        };
+        let claim = owners.claim(instance, impatient).await.unwrap();
+        assert!(matches!(claim, Claim::Held(ref held) if held.incarnation == first.incarnation));
+    }
+    // What was given back is anybody's.
+    assert!(
+        owners
+            .release(instance, first.incarnation, first.term)
+            .await
+            .unwrap()
+    );
+    let impatient = Claimant {
+        patience: None,
+        ..claimant(2, HOUR)
+    };
+    assert_eq!(own(&world.store, instance, impatient).await.term, 2);
 }

@@ -157,6 +157,7 @@ async fn pooler_does_its_work_with_its_own_role() {
         pooler_id: pooler.id,
         incarnation: pooler.incarnation,
         lease: HOUR,
+        patience: Some(Duration::ZERO),
     };
     for instance in [one.instance_id, two.instance_id] {
         let claim = store.instance_owners().claim(instance, claimant).await.unwrap();

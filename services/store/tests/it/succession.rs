@@ -63,6 +63,7 @@ async fn claim(store: &Store, instance: InstanceId, incarnation: IncarnationId, 
         pooler_id: PoolerId(1),
         incarnation,
         lease,
+        patience: Some(Duration::ZERO),
     };
     store.instance_owners().claim(instance, claimant).await.unwrap()
 }

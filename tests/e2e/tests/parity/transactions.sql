@@ -1,0 +1,39 @@
+CREATE TABLE account (name text, amount int);
+BEGIN;
+INSERT INTO account VALUES ('a', 10), ('b', 20);
+SAVEPOINT one;
+UPDATE account SET amount = amount / 0;
+SELECT 1;
+ROLLBACK TO SAVEPOINT one;
+SAVEPOINT two;
+DELETE FROM account WHERE name = 'b';
+RELEASE SAVEPOINT two;
+SELECT * FROM account ORDER BY name;
+COMMIT;
+BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY;
+SHOW transaction_isolation;
+INSERT INTO account VALUES ('c', 30);
+SELECT 1;
+COMMIT;
+COMMIT;
+ROLLBACK;
+BEGIN;
+BEGIN;
+SELECT count(*) FROM account;
+ROLLBACK AND CHAIN;
+INSERT INTO account VALUES ('d', 40);
+ROLLBACK;
+SELECT * FROM account ORDER BY name;
+CREATE PROCEDURE fill() LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1..4 LOOP
+        INSERT INTO account VALUES ('p' || i, i);
+        IF i % 2 = 0 THEN COMMIT; ELSE ROLLBACK; END IF;
+    END LOOP;
+END $$;
+CALL fill();
+SELECT * FROM account ORDER BY name;
+BEGIN;
+CALL fill();
+ROLLBACK;
+PREPARE TRANSACTION 'x';

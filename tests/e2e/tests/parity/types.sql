@@ -1,0 +1,14 @@
+SELECT 1::int2 AS a, 2::int4 AS b, 3::int8 AS c, 1.5::float4 AS d, 'NaN'::float8 AS e, 12.3400::numeric AS f;
+SELECT true, false, NULL::bool, '' AS empty, 'a|b' AS bar, E'tab\there' AS tab;
+SELECT '2024-02-29'::date, '12:34:56.789'::time, '2024-02-29 12:34:56+02'::timestamptz AT TIME ZONE 'UTC' AS at, '1 year 2 mons -3 days'::interval;
+SELECT ARRAY[1,NULL,3], '{{a,b},{c,"d e"}}'::text[], ROW(1,'x',NULL), '[1,5)'::int4range;
+SELECT '{"a": [1, 2, {"b": null}]}'::json, '{"b":1,"a":2}'::jsonb, '<a>x</a>'::xml;
+SELECT '\xdeadbeef'::bytea, '10.0.0.1/24'::inet, '08:00:2b:01:02:03'::macaddr, B'1011', '(1,2)'::point;
+SELECT 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid, 1234.5::money, 'name'::name, 'x'::"char", '16/B374D848'::pg_lsn;
+CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+SELECT 'ok'::mood, 5::positive;
+SELECT (-5)::positive;
+SELECT 'Größe ✓ 漢字' AS "Spalte ü";
+SELECT i, repeat('x', i) FROM generate_series(0, 5) AS i ORDER BY i DESC;
+SELECT * FROM (VALUES (1, 'one'), (2, NULL)) AS v (n, word) WHERE n > 5;
