@@ -113,3 +113,31 @@ impl Forerunner {
         self.is_gone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Uptime = Duration::from_secs(1000);
+
+    #[test]
+    fn one_that_is_silent_is_counted_with_room_for_what_it_may_open() {
+        let silent = Forerunner::unasked(true).heard(Heard::Silence, NOW);
+        assert_eq!(silent.counted(3), 3 + MOST_IN_FLIGHT);
+        let grace = Duration::from_secs(30);
+        assert!(!silent.is_over(NOW, grace));
+        let later = silent.heard(Heard::Silence, NOW + grace);
+        assert!(later.is_over(NOW + grace, grace), "silent since the first time");
+        assert_eq!(later.counted(0), MOST_IN_FLIGHT, "it may still be there");
+    }
+
+    #[test]
+    fn one_that_answers_opens_nothing_and_one_that_is_gone_does_not_come_back() {
+        let handing = Forerunner::unasked(true).heard(Heard::HandingOver { connections: 2 }, NOW);
+        assert_eq!((handing.counted(5), handing.withheld()), (2, 0));
+        assert!(handing.answers() && !handing.is_over(NOW, Duration::ZERO));
+        assert_eq!(handing.heard(Heard::Silence, NOW).counted(5), 5);
+        let gone = handing.heard(Heard::Gone, NOW);
+        assert_eq!(gone.heard(Heard::HandingOver { connections: 1 }, NOW), gone);
+    }
+}
