@@ -12,6 +12,7 @@ use domain::clock::Clock;
 use domain::id::{IncarnationId, InstanceId};
 use domain::limits::{Limit, Limits};
 use domain::session::{PoolerId, SessionName};
+use futures::future::join_all;
 use parking_lot::{Mutex, RwLock};
 use store::instance_owners::{Claim, ClaimError, Claimant};
 use store::instances::Facts;
@@ -31,6 +32,8 @@ use crate::reach::Reach;
 use crate::slots::Slots;
 use crate::status::store_error;
 
+/// How often an instance may turn out to be another one while it is looked for.
+const MOST_MERGES: usize = 4;
 /// How long connections may take to be opened and recorded before an instance is given back.
 const IN_FLIGHT: Duration = Duration::from_secs(15);
 
@@ -270,7 +273,11 @@ impl Instances {
     pub(crate) async fn own(&self, id: InstanceId) -> Result<Arc<Instance>, PoolerError> {
         let mut id = self.current(id);
         let mut row = self.store.instances().get(id).await.map_err(store_error)?;
-        if row.is_none() {
+        // It may turn out to be yet another one while it is followed.
+        for _ in 0..MOST_MERGES {
+            if row.is_some() {
+                break;
+            }
             id = self.follow(id).await?;
             row = self.store.instances().get(id).await.map_err(store_error)?;
         }
@@ -492,24 +499,26 @@ impl Instances {
     /// Gives everything back: others may own it while we still serve what we have, of which we open nothing more.
     pub(crate) async fn give_back(&self) {
         self.leaving.store(true, Ordering::Relaxed);
-        for instance in self.all() {
-            let leaving = instance.turn(Ownership::leaving);
-            let Some(term) = leaving.term_to_give_back() else {
-                continue;
-            };
-            // Whoever takes it over must be able to count all we have.
-            if timeout(IN_FLIGHT, instance.nothing_in_flight()).await.is_err() {
-                tracing::warn!(instance.id = %instance.id, "connections are still being opened: not given back");
-                continue;
+        join_all(self.all().iter().map(|instance| self.give_one_back(instance))).await;
+    }
+
+    async fn give_one_back(&self, instance: &Instance) {
+        let leaving = instance.turn(Ownership::leaving);
+        let Some(term) = leaving.term_to_give_back() else {
+            return;
+        };
+        // Whoever takes it over must be able to count all we have.
+        if timeout(IN_FLIGHT, instance.nothing_in_flight()).await.is_err() {
+            tracing::warn!(instance.id = %instance.id, "connections are still being opened: not given back");
+            return;
+        }
+        let owners = self.store.instance_owners();
+        match owners.release(instance.id, self.me.incarnation, term).await {
+            Ok(_) => {
+                instance.turn(Ownership::given_back);
             }
-            let owners = self.store.instance_owners();
-            match owners.release(instance.id, self.me.incarnation, term).await {
-                Ok(_) => {
-                    instance.turn(Ownership::given_back);
-                }
-                Err(error) => {
-                    tracing::warn!(instance.id = %instance.id, %error, "an instance could not be given back");
-                }
+            Err(error) => {
+                tracing::warn!(instance.id = %instance.id, %error, "an instance could not be given back");
             }
         }
     }

@@ -44,6 +44,7 @@ pub(crate) use self::show::{BudgetFigures, Figures, Place, PoolFigures, StatFigu
 use crate::connect::Connector;
 use crate::error::{LossCause, PoolerError};
 use crate::instances::{Instances, SelfId};
+use crate::ownership::Standing;
 use crate::pools::Pools;
 use crate::recorder::Recorder;
 use crate::registry::Registry;
@@ -256,6 +257,16 @@ impl Pooler {
             ticks.tick().await;
             let beat = timeout(self.0.options.lease, self.beat_once()).await;
             self.0.instances.beat(matches!(beat, Ok(Ok(()))));
+            if self
+                .0
+                .instances
+                .all()
+                .iter()
+                .any(|one| one.standing() == Standing::Superseded)
+            {
+                // Whatever became of the heartbeat after that was found.
+                self.0.handing_over.notify_one();
+            }
             if let Ok(Err(error)) = beat {
                 tracing::warn!(%error, "a heartbeat failed; what is open stays open");
             }
@@ -305,8 +316,10 @@ impl Pooler {
 
     /// Another pooler owns an instance, in that term. Returns how many connections to it are still ours.
     pub(crate) async fn relinquish(&self, id: InstanceId, term: u64) -> Result<u32, PoolerError> {
-        // It may be one that is known here by another name.
-        self.0.instances.learn_merges().await.map_err(store_error)?;
+        if self.0.instances.known(id).is_none() {
+            // It may be one that is known here by another name.
+            self.0.instances.learn_merges().await.map_err(store_error)?;
+        }
         let Some(instance) = self.0.instances.known(id) else {
             return Ok(0);
         };

@@ -18,10 +18,12 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::error::{LossCause, PoolerError};
-use crate::status::{internal, store_error};
+use crate::status::store_error;
 
 /// How long somebody waits for what must be written before he goes on.
 const WRITE: Duration = Duration::from_secs(5);
+/// How long a batch may take.
+const LONGEST: Duration = Duration::from_secs(15);
 /// Before another try, when the database did not take a batch.
 const AGAIN: Duration = Duration::from_millis(250);
 /// Rows in a statement at most.
@@ -75,6 +77,11 @@ impl Recorder {
         }
     }
 
+    /// True while connections are there that the config database has not been told of.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.pending.lock().opened.is_empty()
+    }
+
     /// Records a connection. `permit` is given back once that is done, or the connection is gone.
     pub(crate) fn opened(
         self: &std::sync::Arc<Self>,
@@ -125,8 +132,8 @@ impl Recorder {
         self.wake.notify_one();
         match timeout(WRITE, answer).await {
             Ok(Ok(written)) => written,
-            Ok(Err(dropped)) => Err(internal(&dropped)),
-            Err(_) => Err(PoolerError::ConfigDatabase),
+            // Given up: it may have been written or not.
+            Ok(Err(_)) | Err(_) => Err(PoolerError::ConfigDatabase),
         }
     }
 
@@ -160,9 +167,13 @@ impl Recorder {
         loop {
             self.wake.notified().await;
             while !self.is_done() {
-                if let Err(error) = self.write_once().await {
-                    tracing::debug!(%error, "what poolers have to know of each other could not be written");
-                    sleep(AGAIN).await;
+                match timeout(LONGEST, self.write_once()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, "what poolers have to know of each other could not be written");
+                        sleep(AGAIN).await;
+                    }
+                    Err(_) => tracing::warn!("the config database takes too long to write"),
                 }
             }
         }

@@ -554,21 +554,27 @@ impl Session {
     /// Begins to let go of it, if nothing holds it. Until [`Session::moved`] or [`Session::stays`] it is given nothing to do.
     pub(crate) fn begin_move(&self) -> Option<Standing> {
         let shared = self.pool().is_some() && self.facts.script.is_none();
-        let mut state = self.state.lock();
+        let (standing, rests_at) = {
+            let mut state = self.state.lock();
+            let free = state.busy.is_none()
+                && state.work.is_none()
+                && state.end.is_none()
+                && state.returned.is_none()
+                && state.pins.is_empty()
+                && !state.moving;
+            if !(shared && free) {
+                return None;
+            }
+            state.moving = true;
+            (self.standing(&state), state.rests_at.clone())
+        };
+        // Not under the session's lock: who looks after idle backends takes the two the other way round.
         let name = self.facts.name;
-        let rests = |instance: &Arc<Instance>| instance.idle.lock().has(name);
-        let free = state.busy.is_none()
-            && state.work.is_none()
-            && state.end.is_none()
-            && state.returned.is_none()
-            && state.pins.is_empty()
-            && !state.moving
-            && !state.rests_at.as_ref().is_some_and(rests);
-        if !(shared && free) {
+        if rests_at.is_some_and(|instance| instance.idle.lock().has(name)) {
+            self.stays();
             return None;
         }
-        state.moving = true;
-        Some(self.standing(&state))
+        Some(standing)
     }
 
     /// It could not be let go of.

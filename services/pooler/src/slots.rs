@@ -489,6 +489,12 @@ impl Slot {
         granted
     }
 
+    /// True where it is for a look.
+    #[must_use]
+    pub fn is_look(&self) -> bool {
+        self.looks
+    }
+
     /// True where it may not be used any more: connections that others have were found since it was given.
     #[must_use]
     pub fn is_too_many(&self) -> bool {

@@ -188,7 +188,8 @@ impl Sessions<'_> {
             .collect();
         let mut connection = self.store.acquire().await?;
         sqlx::query(
-            "UPDATE pgmoor.sessions AS s SET incarnation = n.incarnation, untold = n.untold, pins = n.pins \
+            "UPDATE pgmoor.sessions AS s SET incarnation = n.incarnation, untold = n.untold, \
+             pins = n.pins, parked = false \
              FROM unnest($2::text[], $3::bigint[], $4::boolean[], $5::text[]) \
              AS n (id, incarnation, untold, pins) \
              WHERE s.id = n.id AND s.pooler_incarnation = $1",

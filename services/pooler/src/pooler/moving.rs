@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::id::InstanceId;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Pooler;
 use crate::error::{LossCause, PoolerError};
@@ -16,6 +16,8 @@ use crate::instances::Instance;
 use crate::ownership::Standing;
 use crate::session::Session;
 
+/// How long one try to give an instance back may hold up the rest.
+const SHORT: Duration = Duration::from_secs(1);
 /// Between two looks at what is still to be handed over.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -26,6 +28,10 @@ impl Pooler {
         loop {
             self.0.handing_over.notified().await;
             loop {
+                if self.takes_new().is_err() {
+                    // Again, where it did not succeed: nobody else could serve them.
+                    let _ = timeout(SHORT, self.0.instances.give_back()).await;
+                }
                 let leaving: Vec<_> = self.0.instances.all();
                 let leaving = leaving
                     .into_iter()
@@ -34,7 +40,7 @@ impl Pooler {
                 for instance in leaving {
                     let first = *since.entry(instance.id).or_insert_with(Instant::now);
                     let overdue = first.elapsed() >= self.0.options.drain_timeout;
-                    left |= self.hand_over(&instance, overdue).await;
+                    left |= self.hand_over(&instance, overdue).await || instance.term().is_some();
                 }
                 if !left {
                     break;
@@ -117,6 +123,8 @@ impl Pooler {
             }
             Err(error) => {
                 session.stays();
+                // It may have been written all the same.
+                self.0.recorder.note(session.written());
                 Err(error)
             }
         }

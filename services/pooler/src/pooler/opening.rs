@@ -196,19 +196,30 @@ impl Pooler {
         instance: &Arc<Instance>,
         server: ServerId,
     ) -> Result<Dialed, PoolerError> {
-        let first = instance.introduction().await;
+        let patience = instance.limits().time(Limit::ServerConnectTimeout);
+        let first = timeout(patience, instance.introduction()).await;
+        let first = first.map_err(|_| too_slow())?;
+        // Until the connection is recorded: others must be able to say how many of ours they cannot know of.
+        let permit = timeout(patience, instance.opening()).await;
+        slot.takes_off(permit.map_err(|_| {
+            if self.0.recorder.is_behind() {
+                PoolerError::ConfigDatabase
+            } else {
+                too_slow().into()
+            }
+        })??);
         if slot.is_too_many() {
             // It waits its turn again.
             return Ok(Dialed::Elsewhere(self.0.instances.current(instance.id)));
         }
-        // Until the connection is recorded: others must be able to say how many of ours they cannot know of.
-        slot.takes_off(instance.opening().await?);
+        let looks = slot.is_look();
         let listed = self.enlist(instance, &slot, server, &config);
         let dialed = Box::pin(dial(config, slot, &self.0.tasks)).await;
         self.note_reach(instance, &dialed);
         let (mut backend, facts) = dialed?;
         backend.list(listed);
-        if let Some(other) = self.recognise(instance, server, &facts).await {
+        // A look is at what others left, wherever that is, and says nothing of what the instance is.
+        if !looks && let Some(other) = self.recognise(instance, server, &facts).await {
             backend.close().await;
             return Ok(Dialed::Elsewhere(other));
         }
@@ -299,6 +310,13 @@ impl Pooler {
                 None
             }
         }
+    }
+}
+
+/// Others were before, and took too long.
+fn too_slow() -> TargetError {
+    TargetError::Unreachable {
+        reason: "connections to it take too long to be made".to_owned(),
     }
 }
 

@@ -82,6 +82,13 @@ impl Pooler {
         }
         let inherited = succession.inherited(me).await.map_err(store_error)?;
         join_all(inherited.iter().map(|instance| self.succeed_at(*instance))).await;
+        // Where nothing is left any more, nothing is to be counted either.
+        for instance in self.0.instances.all() {
+            if !inherited.contains(&instance.id) && instance.slots.elsewhere() > 0 && instance.is_ours() {
+                let _one_at_a_time = instance.succeeding.lock().await;
+                instance.count_left(&self.0.instances.left_on(instance.id).await?);
+            }
+        }
         Ok(!inherited.is_empty())
     }
 
@@ -128,10 +135,13 @@ impl Pooler {
     }
 
     async fn succeed_alone_at(&self, instance: &Arc<Instance>) -> Result<(), PoolerError> {
+        still_ours(instance)?;
         let all = self.ask_all(instance).await?;
         let (now, grace) = (self.0.clock.uptime(), self.0.options.takeover_grace);
         for (left, known) in &all {
             let is_over = known.is_over(now, grace);
+            // Much may have happened since the last one.
+            still_ours(instance)?;
             // Where it is not known to be gone it may serve its sessions, as long as they have their connections.
             if left.sessions == 0 {
                 // Nothing to go on with.
@@ -175,9 +185,13 @@ impl Pooler {
         if known.is_some_and(Forerunner::needs_no_asking) {
             return Heard::Gone;
         }
-        let (Some(address), Some(term)) = (&left.address, instance.term()) else {
-            // Who is not registered has signed off.
+        let Some(address) = &left.address else {
+            // It has signed off.
             return Heard::Gone;
+        };
+        let Some(term) = instance.term() else {
+            // The instance is not ours any more: there is nothing to ask for.
+            return Heard::Silence;
         };
         let peers = &self.0.options.peers;
         let heard = match peers.ask(address, left.incarnation, instance.id, term).await {
@@ -228,6 +242,10 @@ impl Pooler {
         }
         for taken in taken {
             while let Err(error) = self.go_on(instance, &taken, pools).await {
+                if !matches!(error, PoolerError::ConfigDatabase) {
+                    self.lose(&taken.session, LossCause::ServerChanged, taken.session.pins);
+                    break;
+                }
                 tracing::debug!(%error, "a session that was taken over has to wait");
                 let again = self.0.ended.run_until_cancelled(sleep(AGAIN)).await;
                 again.ok_or(PoolerError::ShuttingDown)?;
@@ -255,7 +273,8 @@ impl Pooler {
             self.lose(session, LossCause::Drained, pins);
             return Ok(());
         }
-        if !*parked && !pins.is_empty() {
+        // One that was let go of had no pins: it was taken back, and that could not be written down.
+        if !pins.is_empty() && (!*parked || session.mode == Mode::Auto) {
             self.lose(session, LossCause::PoolerLost, pins);
             return Ok(());
         }
@@ -293,8 +312,12 @@ impl Pooler {
             return Ok(found.clone());
         }
         let registration = self.registration(session.server_id).await?;
-        let registration =
-            registration.filter(|registration| registration.server.username == session.username);
+        let instances = &self.0.instances;
+        let registration = registration.filter(|registration| {
+            let server = &registration.server;
+            server.username == session.username
+                && instances.current(server.instance_id) == instances.current(session.instance_id)
+        });
         let pool = registration.map(|registration| {
             let (database, parameters) = (session.database.clone(), session.parameters.clone());
             self.0.pools.get(registration, database, parameters)
@@ -343,6 +366,13 @@ impl Pooler {
             });
         };
         let (server, credential) = (registration.server, registration.credential);
+        let instances = &self.0.instances;
+        if instances.current(server.instance_id) != instances.current(instance.id) {
+            // It leads elsewhere by now, where they are not.
+            return Err(PoolerError::NotFound {
+                resource: format!("servers/{}", server.id),
+            });
+        }
         // First in the search path, whatever the role or the database has it set to.
         let parameters = vec![("search_path".to_owned(), "pg_catalog".to_owned())];
         let connector = &self.0.connector;
@@ -443,6 +473,14 @@ impl Pooler {
     }
 }
 
+fn still_ours(instance: &Instance) -> Result<(), PoolerError> {
+    if instance.is_ours() {
+        Ok(())
+    } else {
+        Err(PoolerError::Moved { owner: None })
+    }
+}
+
 /// Tells connections of one's own role to end, and waits a while. Returns those that are gone.
 async fn end(
     connection: &mut pgconn::Connection,
@@ -455,12 +493,17 @@ async fn end(
             format!("({},{micros})", one.backend_pid)
         })
         .collect();
-    // Who a pid belongs to now is told by when its backend started.
+    let pids: Vec<String> = connections
+        .iter()
+        .map(|one| one.backend_pid.to_string())
+        .collect();
+    // Who a pid belongs to now is told by when its backend started. Of another role's that is not shown: it may be the one.
     let sql = format!(
-        "SELECT coalesce(string_agg(there.pid::text, ','), '') FROM (SELECT a.pid, pg_terminate_backend(a.pid) \
-         FROM pg_stat_get_activity(NULL) AS a \
-         WHERE (a.pid, round(date_part('epoch', a.backend_start)::numeric(20,6) * 1000000)::bigint) \
-         IN ({})) AS there",
+        "SELECT coalesce(string_agg(there.pid::text, ','), '') FROM (SELECT a.pid, \
+         CASE WHEN a.backend_start IS NOT NULL THEN pg_terminate_backend(a.pid) END \
+         FROM pg_stat_get_activity(NULL) AS a WHERE a.pid IN ({}) AND (a.backend_start IS NULL OR \
+         (a.pid, round(date_part('epoch', a.backend_start)::numeric(20,6) * 1000000)::bigint) IN ({}))) AS there",
+        pids.join(","),
         wanted.join(",")
     );
     let give_up = Instant::now() + ENDING;
