@@ -107,11 +107,6 @@ impl Forerunner {
     pub(crate) fn has_nothing(self) -> bool {
         self.state == State::HandingOver { connections: 0 }
     }
-
-    /// True where nothing is left to ask it for.
-    pub(crate) fn needs_no_asking(self) -> bool {
-        self.is_gone()
-    }
 }
 
 #[cfg(test)]

@@ -459,20 +459,20 @@ async fn of_many_waits_one_looks_for_all() {
     let looks = async |condition: &str| looks(&owner, condition).await;
     eventually(DEADLINE, "somebody has looked", async || looks("true").await > 0).await;
     // A look now takes until this lock is gone, so that others which began beside it would be seen. Calls that have yet to
-    // begin their wait read the table too, and could have every connection: then they are let through.
+    // begin their wait read the table too, and could have every connection: then they are let through, and it is tried again.
     eventually(DEADLINE, "a look waits", async || {
+        // Outside a transaction a COMMIT does nothing.
         owner
-            .batch_execute("BEGIN; LOCK TABLE pgmoor.operations")
+            .batch_execute("COMMIT; BEGIN; LOCK TABLE pgmoor.operations")
             .await
             .unwrap();
-        for _ in 0..100 {
-            if looks("wait_event_type = 'Lock'").await == 1 {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        owner.batch_execute("COMMIT").await.unwrap();
-        false
+        let waiting = "SELECT count(*) FROM pg_stat_activity \
+             WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        eventually(DEADLINE, "somebody waits", async || {
+            owner.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0
+        })
+        .await;
+        looks("wait_event_type = 'Lock'").await == 1
     })
     .await;
     let second = eventually(DEADLINE, "another one waits too", async || {

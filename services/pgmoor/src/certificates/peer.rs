@@ -90,7 +90,7 @@ mod tests {
         let others = [
             "pgmoor://api",
             "pgmoor://api/",
-            "pgmoor://root/a",
+            "pgmoor://nobody/a",
             "spiffe://api/a",
             "pgmoor://api/a/b",
             "pgmoor://api/-a",

@@ -182,7 +182,7 @@ impl Pooler {
     /// Asks another pooler to hand over.
     async fn ask(&self, instance: &Instance, left: &Left) -> Heard {
         let known = instance.forerunners.lock().get(&left.incarnation).copied();
-        if known.is_some_and(Forerunner::needs_no_asking) {
+        if known.is_some_and(Forerunner::is_gone) {
             return Heard::Gone;
         }
         let Some(address) = &left.address else {
