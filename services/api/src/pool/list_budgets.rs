@@ -9,7 +9,7 @@ use store::instances::{Instance, InstanceScope};
 use store::{PageRequest, PageSize, StoreError};
 
 use super::names;
-use super::page::{Wanted, key};
+use super::page::{PageOfList as _, key};
 use crate::context::{Call, Context};
 use crate::duration::timestamp;
 use crate::error::Error;
@@ -19,12 +19,7 @@ pub(super) async fn list_budgets(
     api: &Context,
     call: Call<ListBudgetsRequest>,
 ) -> Result<ListBudgetsResponse, Error> {
-    let wanted = Wanted {
-        method: "ListBudgets",
-        page_size: call.message.page_size,
-        page_token: &call.message.page_token,
-        instance: &call.message.instance,
-    };
+    let wanted = call.message.wanted();
     wanted.check()?;
     let asked = api.pools.show(&call.token, Section::Budgets).await?;
     let mut budgets: Vec<Budget> = asked

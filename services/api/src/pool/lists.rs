@@ -5,27 +5,38 @@ use rpc::pool::v1::{
     ListClientsResponse, ListPoolsRequest, ListPoolsResponse, ListStatsRequest, ListStatsResponse,
     ListWaitersRequest, ListWaitersResponse, Pool, Waiter,
 };
-use rpc::pooler::v1::Section;
+use rpc::pooler::v1::{Section, ShowPoolerResponse};
 
-use super::page::{Wanted, key};
+use super::page::{PageOfList, key};
 use super::{administrators_only, names};
 use crate::context::{Call, Context};
 use crate::error::Error;
+
+/// A page, the token of the next one, and who did not answer.
+type Shown<T> = (Vec<T>, String, Vec<String>);
+
+/// The page that a call asks for of what all poolers show in `section`.
+async fn shown<R: PageOfList, T>(
+    api: &Context,
+    call: &Call<R>,
+    section: Section,
+    entries: fn(ShowPoolerResponse) -> Vec<T>,
+    instance: fn(&T) -> &str,
+    by: impl Fn(&T) -> String,
+) -> Result<Shown<T>, Error> {
+    let wanted = call.message.wanted();
+    wanted.check()?;
+    let asked = api.pools.show(&call.token, section).await?;
+    let all = asked.answers.into_iter().flat_map(entries).collect();
+    let (page, next) = wanted.cut(&call.caller, all, instance, by)?;
+    Ok((page, next, names(&asked.unreachable)))
+}
 
 /// SHOW POOLS.
 pub(super) async fn list_pools(
     api: &Context,
     call: Call<ListPoolsRequest>,
 ) -> Result<ListPoolsResponse, Error> {
-    let wanted = Wanted {
-        method: "ListPools",
-        page_size: call.message.page_size,
-        page_token: &call.message.page_token,
-        instance: &call.message.instance,
-    };
-    wanted.check()?;
-    let asked = api.pools.show(&call.token, Section::Pools).await?;
-    let all = asked.answers.into_iter().flat_map(|shown| shown.pools).collect();
     let by = |pool: &Pool| {
         key([
             &pool.instance,
@@ -35,11 +46,13 @@ pub(super) async fn list_pools(
             &pool.pooler,
         ])
     };
-    let (page, next_page_token) = wanted.cut(&call.caller, all, |pool| &pool.instance, by)?;
+    let entries = |shown: ShowPoolerResponse| shown.pools;
+    let page = shown(api, &call, Section::Pools, entries, |pool| &pool.instance, by);
+    let (pools, next_page_token, unreachable_poolers) = page.await?;
     Ok(ListPoolsResponse {
-        pools: page,
+        pools,
         next_page_token,
-        unreachable_poolers: names(&asked.unreachable),
+        unreachable_poolers,
     })
 }
 
@@ -48,25 +61,21 @@ pub(super) async fn list_clients(
     api: &Context,
     call: Call<ListClientsRequest>,
 ) -> Result<ListClientsResponse, Error> {
-    let wanted = Wanted {
-        method: "ListClients",
-        page_size: call.message.page_size,
-        page_token: &call.message.page_token,
-        instance: &call.message.instance,
-    };
-    wanted.check()?;
-    let asked = api.pools.show(&call.token, Section::Clients).await?;
-    let all = asked
-        .answers
-        .into_iter()
-        .flat_map(|shown| shown.clients)
-        .collect();
     let by = |client: &Client| key([&client.name, &client.pooler]);
-    let (page, next_page_token) = wanted.cut(&call.caller, all, |client| &client.instance, by)?;
+    let entries = |shown: ShowPoolerResponse| shown.clients;
+    let page = shown(
+        api,
+        &call,
+        Section::Clients,
+        entries,
+        |client| &client.instance,
+        by,
+    );
+    let (clients, next_page_token, unreachable_poolers) = page.await?;
     Ok(ListClientsResponse {
-        clients: page,
+        clients,
         next_page_token,
-        unreachable_poolers: names(&asked.unreachable),
+        unreachable_poolers,
     })
 }
 
@@ -75,19 +84,6 @@ pub(super) async fn list_backends(
     api: &Context,
     call: Call<ListBackendsRequest>,
 ) -> Result<ListBackendsResponse, Error> {
-    let wanted = Wanted {
-        method: "ListBackends",
-        page_size: call.message.page_size,
-        page_token: &call.message.page_token,
-        instance: &call.message.instance,
-    };
-    wanted.check()?;
-    let asked = api.pools.show(&call.token, Section::Backends).await?;
-    let all = asked
-        .answers
-        .into_iter()
-        .flat_map(|shown| shown.backends)
-        .collect();
     let by = |backend: &Backend| {
         // One that is being connected has no process yet.
         let begun = backend.connect_time.unwrap_or_default();
@@ -101,11 +97,20 @@ pub(super) async fn list_backends(
             &backend.pooler,
         ])
     };
-    let (page, next_page_token) = wanted.cut(&call.caller, all, |backend| &backend.instance, by)?;
+    let entries = |shown: ShowPoolerResponse| shown.backends;
+    let page = shown(
+        api,
+        &call,
+        Section::Backends,
+        entries,
+        |backend| &backend.instance,
+        by,
+    );
+    let (backends, next_page_token, unreachable_poolers) = page.await?;
     Ok(ListBackendsResponse {
-        backends: page,
+        backends,
         next_page_token,
-        unreachable_poolers: names(&asked.unreachable),
+        unreachable_poolers,
     })
 }
 
@@ -115,21 +120,14 @@ pub(super) async fn list_stats(
     call: Call<ListStatsRequest>,
 ) -> Result<ListStatsResponse, Error> {
     administrators_only(&call, "to see the statistics of all")?;
-    let wanted = Wanted {
-        method: "ListStats",
-        page_size: call.message.page_size,
-        page_token: &call.message.page_token,
-        instance: &call.message.instance,
-    };
-    wanted.check()?;
-    let asked = api.pools.show(&call.token, Section::Stats).await?;
-    let all = asked.answers.into_iter().flat_map(|shown| shown.stats).collect();
     let by = |stats: &DatabaseStats| key([&stats.instance, &stats.server, &stats.database, &stats.pooler]);
-    let (page, next_page_token) = wanted.cut(&call.caller, all, |stats| &stats.instance, by)?;
+    let entries = |shown: ShowPoolerResponse| shown.stats;
+    let page = shown(api, &call, Section::Stats, entries, |stats| &stats.instance, by);
+    let (stats, next_page_token, unreachable_poolers) = page.await?;
     Ok(ListStatsResponse {
-        stats: page,
+        stats,
         next_page_token,
-        unreachable_poolers: names(&asked.unreachable),
+        unreachable_poolers,
     })
 }
 
@@ -139,27 +137,23 @@ pub(super) async fn list_waiters(
     call: Call<ListWaitersRequest>,
 ) -> Result<ListWaitersResponse, Error> {
     administrators_only(&call, "to see who waits")?;
-    let wanted = Wanted {
-        method: "ListWaiters",
-        page_size: call.message.page_size,
-        page_token: &call.message.page_token,
-        instance: &call.message.instance,
-    };
-    wanted.check()?;
-    let asked = api.pools.show(&call.token, Section::Waiters).await?;
-    let all = asked
-        .answers
-        .into_iter()
-        .flat_map(|shown| shown.waiters)
-        .collect();
     let by = |waiter: &Waiter| {
         let position = format!("{:010}", waiter.position);
         key([&waiter.instance, &position, &waiter.claimant, &waiter.pooler])
     };
-    let (page, next_page_token) = wanted.cut(&call.caller, all, |waiter| &waiter.instance, by)?;
+    let entries = |shown: ShowPoolerResponse| shown.waiters;
+    let page = shown(
+        api,
+        &call,
+        Section::Waiters,
+        entries,
+        |waiter| &waiter.instance,
+        by,
+    );
+    let (waiters, next_page_token, unreachable_poolers) = page.await?;
     Ok(ListWaitersResponse {
-        waiters: page,
+        waiters,
         next_page_token,
-        unreachable_poolers: names(&asked.unreachable),
+        unreachable_poolers,
     })
 }

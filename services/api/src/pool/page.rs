@@ -2,9 +2,43 @@
 
 use domain::access::Caller;
 use domain::page::{PageScope, page_size};
+use rpc::pool::v1::{
+    ListBackendsRequest, ListBudgetsRequest, ListClientsRequest, ListPoolsRequest, ListStatsRequest,
+    ListWaitersRequest,
+};
 
 use crate::error::Error;
 use crate::resource;
+
+/// A request for a page of a list.
+pub(super) trait PageOfList {
+    /// What it wants.
+    fn wanted(&self) -> Wanted<'_>;
+}
+
+macro_rules! pages_of_lists {
+    ($($request:ident: $method:literal),+ $(,)?) => {$(
+        impl PageOfList for $request {
+            fn wanted(&self) -> Wanted<'_> {
+                Wanted {
+                    method: $method,
+                    page_size: self.page_size,
+                    page_token: &self.page_token,
+                    instance: &self.instance,
+                }
+            }
+        }
+    )+};
+}
+
+pages_of_lists! {
+    ListPoolsRequest: "ListPools",
+    ListClientsRequest: "ListClients",
+    ListBackendsRequest: "ListBackends",
+    ListStatsRequest: "ListStats",
+    ListBudgetsRequest: "ListBudgets",
+    ListWaitersRequest: "ListWaiters",
+}
 
 /// What page of what list a request wants.
 pub(super) struct Wanted<'a> {
