@@ -115,7 +115,8 @@ impl PoolerClient {
     ) -> Result<Response<T>, Status> {
         let give_up = Instant::now() + FOLLOW;
         let mut asked: Vec<PoolerId> = Vec::new();
-        let mut to = Some(self.found.holder(name.session));
+        let first = self.found.holder(name.session);
+        let mut to = Some(first);
         loop {
             let snapshot = self.directory.snapshot();
             let known = to.and_then(|to| snapshot.poolers.iter().find(|entry| entry.pooler == to));
@@ -131,7 +132,9 @@ impl PoolerClient {
             let request = self.user_request(token, message.clone())?;
             let error = match call(self.channels.client(entry)?, request).await {
                 Ok(answer) => {
-                    self.found.note(name.session, entry.pooler);
+                    if entry.pooler != first {
+                        self.found.note(name.session, entry.pooler);
+                    }
                     return Ok(answer);
                 }
                 Err(error) => error,
