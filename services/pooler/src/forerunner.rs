@@ -98,6 +98,16 @@ impl Forerunner {
         self.state == State::Gone
     }
 
+    /// True where nobody has asked it yet.
+    pub(crate) fn is_unasked(self) -> bool {
+        self.state == State::Unasked
+    }
+
+    /// True where it does not answer.
+    pub(crate) fn is_silent(self) -> bool {
+        matches!(self.state, State::Silent { .. })
+    }
+
     /// True where it serves its sessions, and can be asked for them.
     pub(crate) fn answers(self) -> bool {
         matches!(self.state, State::HandingOver { .. })

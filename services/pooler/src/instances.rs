@@ -28,6 +28,7 @@ use crate::forerunner::{Forerunner, MOST_IN_FLIGHT};
 use crate::idle::Idle;
 use crate::ledger::{Budget, Ticket};
 use crate::ownership::{Ownership, Standing, Uptime};
+use crate::pooler::Useless;
 use crate::reach::Reach;
 use crate::slots::Slots;
 use crate::status::store_error;
@@ -61,7 +62,11 @@ pub(crate) struct Instance {
     /// Whether its server can be reached.
     pub(crate) reach: Mutex<Reach>,
     /// What others left is looked at by one task at a time.
-    pub(crate) succeeding: tokio::sync::Mutex<()>,
+    pub(crate) succeeding: Arc<tokio::sync::Mutex<()>>,
+    /// Rung after each such look.
+    pub(crate) looked: Notify,
+    /// Registrations that could not tell what became of others' connections.
+    pub(crate) useless: Mutex<Useless>,
     /// Held from taking sessions over until they are here.
     pub(crate) adopting: Arc<tokio::sync::Mutex<()>>,
     /// Other poolers that left something here.
@@ -92,7 +97,9 @@ impl Instance {
             settled: Notify::new(),
             left: Notify::new(),
             reach: Mutex::default(),
-            succeeding: tokio::sync::Mutex::default(),
+            succeeding: Arc::default(),
+            looked: Notify::new(),
+            useless: Mutex::default(),
             adopting: Arc::default(),
             forerunners: Mutex::default(),
             limits: Mutex::default(),

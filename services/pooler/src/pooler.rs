@@ -1,6 +1,9 @@
 //! The pooler as a whole: registered in the config database, renewed by heartbeats, drained before it ends.
 
 mod administration;
+mod adoption;
+mod burial;
+mod fetching;
 mod killing;
 mod lease;
 mod listing;
@@ -39,6 +42,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::burial::Useless;
 pub(crate) use self::sharing::NoBackend;
 pub(crate) use self::show::{BudgetFigures, Figures, Place, PoolFigures, StatFigures};
 use crate::connect::Connector;

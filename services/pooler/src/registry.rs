@@ -118,6 +118,11 @@ impl Registry {
         }
     }
 
+    /// True where a session is here, or is remembered to have ended.
+    pub(crate) fn knows(&self, name: SessionName) -> bool {
+        self.sessions.read().contains_key(&name) || self.ended.lock().by_name.contains_key(&name)
+    }
+
     /// A session of whomever, while it lives.
     pub(crate) fn get(&self, name: SessionName) -> Option<Arc<Session>> {
         self.sessions.read().get(&name).cloned()

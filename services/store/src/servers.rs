@@ -13,6 +13,7 @@ use domain::name::{DisplayName, Identifier};
 use sqlx::{Connection as _, PgConnection};
 use thiserror::Error;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::destination::DestinationRow;
 use crate::error::{Inconsistency, StoreError, store_variant, violated_constraint};
@@ -239,6 +240,21 @@ impl Servers<'_> {
             tx.commit().await?;
             return Ok(row.try_into()?);
         }
+    }
+
+    /// The servers that lead to an instance, the newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn on_instance(&self, instance: InstanceId) -> Result<Vec<ServerId>, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let ids: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT id FROM pgmoor.servers WHERE instance_id = $1 ORDER BY create_time DESC, id",
+        )
+        .bind(instance.as_uuid())
+        .fetch_all(&mut *connection)
+        .await?;
+        Ok(ids.into_iter().map(ServerId::from_uuid).collect())
     }
 
     /// Reads a server.

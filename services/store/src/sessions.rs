@@ -90,6 +90,10 @@ pub enum Taking {
     Parked,
     /// All: it is gone.
     All,
+    /// This one, if it was let go of.
+    OneIfParked(SessionId),
+    /// This one, whatever became of its pooler.
+    One(SessionId),
 }
 
 /// A session that was taken over.
@@ -289,7 +293,7 @@ impl Sessions<'_> {
         let mut connection = self.store.acquire().await?;
         let rows: Vec<TakenRow> = sqlx::query_as(concat!(
             "WITH taken AS (SELECT id, parked, loss FROM pgmoor.sessions \
-             WHERE instance_id = $1 AND pooler_incarnation = $2 AND (parked OR $4) \
+             WHERE instance_id = $1 AND pooler_incarnation = $2 AND (parked OR $4) AND ($6::text IS NULL OR id = $6) \
              ORDER BY id LIMIT $5 FOR UPDATE) \
              UPDATE pgmoor.sessions AS s SET pooler_incarnation = $3, parked = false, \
              incarnation = s.incarnation + CASE WHEN taken.parked THEN 0 ELSE 1 END, \
@@ -300,8 +304,12 @@ impl Sessions<'_> {
         .bind(instance_id.as_uuid())
         .bind(from.as_uuid())
         .bind(to.as_uuid())
-        .bind(taking == Taking::All)
+        .bind(matches!(taking, Taking::All | Taking::One(_)))
         .bind(i64::from(most))
+        .bind(match taking {
+            Taking::Parked | Taking::All => None,
+            Taking::OneIfParked(session) | Taking::One(session) => Some(session.to_string()),
+        })
         .fetch_all(&mut *connection)
         .await?;
         Ok(rows.into_iter().map(Taken::try_from).collect::<Result<_, _>>()?)

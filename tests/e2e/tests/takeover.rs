@@ -7,6 +7,7 @@ use std::time::Duration;
 use e2e::backends::{BackendSampler, client_backends};
 use e2e::world::{Caller, create_server, set_budget};
 use e2e::{Client, World, WorldOptions, reason};
+use futures::future::join_all;
 use harness::eventually;
 use rpc::backup::v1::StartBackupRequest;
 use rpc::errors::v1::ErrorReason;
@@ -321,6 +322,80 @@ async fn connections_of_a_backup_are_counted_through_a_takeover() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_under_a_server_that_was_deleted_are_found_gone_through_another() {
+    let mut world = World::start(WorldOptions {
+        poolers: 2,
+        workers: 0,
+        egress_allow: vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
+        takeover: Some(("3s".to_owned(), "4s".to_owned())),
+        ..WorldOptions::default()
+    })
+    .await;
+    let caller = world.create_administrator().await;
+    let client = caller.a().clone();
+    let server = world.register_target(&client).await;
+    let other = rpc::server::v1::Server {
+        endpoints: vec![rpc::server::v1::Endpoint {
+            host: "localhost".to_owned(),
+            port: i32::from(world.target().cluster().port()),
+        }],
+        ..world.target_server()
+    };
+    let password = &world.target().login().password;
+    let other = create_server(&client, other, password).await.unwrap();
+    // They are known to be one once both were connected to; then the owner of that one has a connection under the second.
+    for server in [&other, &server, &server] {
+        client.open_session(server).await.unwrap();
+    }
+    let request = rpc::server::v1::DeleteServerRequest {
+        name: server.clone(),
+        ..Default::default()
+    };
+    client.servers().delete_server(request).await.unwrap();
+    let config = world.config_database().database().connect().await;
+    let incarnation = config
+        .query_one(
+            "SELECT incarnation::text FROM pgmoor.instance_owners WHERE NOT released",
+            &[],
+        )
+        .await
+        .unwrap()
+        .get::<_, String>(0);
+    let left = async || {
+        let sql = "SELECT count(*) FROM pgmoor.pooler_connections AS c \
+             WHERE incarnation::text = $1 AND NOT EXISTS (SELECT FROM pgmoor.servers AS s WHERE s.id = c.server_id)";
+        config
+            .query_one(sql, &[&incarnation])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+    };
+    eventually(
+        SOON,
+        "a connection under the deleted server is on the record",
+        async || {
+            if left().await > 0 {
+                Ok(())
+            } else {
+                Err("there is none")
+            }
+        },
+    )
+    .await;
+    let owner = owner(&world).await.unwrap();
+    world.poolers_mut()[owner].kill9().await;
+    eventually(
+        SOON,
+        "nothing is left of the pooler that was killed",
+        async || match left().await {
+            0 => Ok(()),
+            other => Err(other),
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_of_one_postgres_driven_through_two_poolers_have_one_budget() {
     let world = World::start(WorldOptions {
         poolers: 2,
@@ -370,30 +445,30 @@ async fn names_of_one_postgres_driven_through_two_poolers_have_one_budget() {
 async fn drive(world: &World, caller: &Caller, servers: &[String]) -> e2e::backends::Counts {
     let sampler = BackendSampler::start(world.target().cluster()).await;
     let clients = [caller.a(), caller.b()];
-    let mut working = JoinSet::new();
-    for number in 0..24_usize {
-        let client = clients[number % 2].clone();
-        let server = servers[number % servers.len()].clone();
-        working.spawn(async move {
-            let session = loop {
-                match client.open_auto(&server).await {
-                    Ok(session) => break session,
-                    Err(status) if status.code() == Code::Unavailable => {
-                        sleep(Duration::from_millis(50)).await;
-                    }
-                    Err(status) => panic!("{}", reason::text(&status)),
-                }
-            };
-            for _ in 0..10 {
-                let run = client.execute(&session.name, "SELECT pg_sleep(0.02)").await;
-                let run = run.unwrap_or_else(|status| panic!("{}", reason::text(&status)));
-                assert!(run.errors.is_empty(), "{run:?}");
-            }
-            client.close_session(&session).await.unwrap();
-        });
-    }
-    working.join_all().await;
+    let working = (0..24_usize).map(|number| work_on(clients[number % 2], &servers[number % servers.len()]));
+    join_all(working).await;
     sampler.finish().await
+}
+
+/// Has a session run statements. That it has to wait for something now and then is not what is asked here.
+async fn work_on(client: &Client, server: &str) {
+    let session = eventually(SOON, "the session is open", async || {
+        match client.open_auto(server).await {
+            Err(status) if status.code() == Code::Unavailable => Err(reason::text(&status)),
+            other => Ok(other.unwrap_or_else(|status| panic!("{}", reason::text(&status)))),
+        }
+    })
+    .await;
+    for _ in 0..10 {
+        let run = after_the_outage(client, &session, "SELECT pg_sleep(0.02)").await;
+        let run = run.unwrap_or_else(|status| panic!("{}", reason::text(&status)));
+        assert!(run.errors.is_empty(), "{run:?}");
+    }
+    eventually(SOON, "the session is closed", async || {
+        let closed = client.close_session(&session).await;
+        closed.map_err(|status| reason::text(&status))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,226 @@
+//! Ending the connections of a pooler that is gone, or that has been silent for long.
+//!
+//! Only their own role may end them. But that one is not there any more is seen by every role: where theirs cannot log in,
+//! because its server is not registered any more or its password is wrong, any other on the instance can tell.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::id::{ServerId, UserId};
+use store::succession::{Connection, Forerunner as Left};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::Pooler;
+use super::opening::Dialed;
+use crate::error::PoolerError;
+use crate::facts::{one_row, text};
+use crate::instances::Instance;
+use crate::ledger::{Claim, Class};
+use crate::status::store_error;
+
+/// How long connections may take to end that are told to.
+const ENDING: Duration = Duration::from_secs(10);
+/// Between two looks at whether they have.
+const LOOK: Duration = Duration::from_millis(100);
+/// Other registrations tried at a time.
+const MOST_WITNESSES: u32 = 4;
+/// Before a registration that was of no use is tried again: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Registrations that were of no use, and when to try each of them again.
+#[derive(Debug, Default)]
+pub(crate) struct Useless(HashMap<ServerId, (Instant, Duration)>);
+
+impl Useless {
+    fn is_worth_a_try(&self, server: ServerId, now: Instant) -> bool {
+        self.0.get(&server).is_none_or(|(again, _)| *again <= now)
+    }
+
+    fn failed(&mut self, server: ServerId, now: Instant) {
+        let known = self.0.get(&server).map(|(_, pause)| *pause * 2);
+        let pause = known.unwrap_or(FIRST_PAUSE).min(LONGEST_PAUSE);
+        self.0.insert(server, (now + pause, pause));
+    }
+
+    fn was_of_use(&mut self, server: ServerId) {
+        self.0.remove(&server);
+    }
+}
+
+/// What is done about connections that are still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// They are told to end.
+    End,
+    /// Nothing: they are another role's.
+    Look,
+}
+
+impl Pooler {
+    /// Ends the connections of a pooler that is gone, or does not answer. True where none is left.
+    pub(super) async fn bury(&self, instance: &Arc<Instance>, left: &Left) -> Result<bool, PoolerError> {
+        let mut by_server: HashMap<ServerId, Vec<Connection>> = HashMap::new();
+        for connection in &left.connections {
+            by_server
+                .entry(connection.server_id)
+                .or_default()
+                .push(*connection);
+        }
+        let mut gone = 0;
+        for (server, connections) in by_server {
+            let buried = match self.see_to(instance, server, &connections, Purpose::End).await {
+                Some(buried) => buried,
+                None => self.ask_witnesses(instance, server, &connections).await?,
+            };
+            gone += buried.len();
+            let buried = self.0.store.succession().bury(left.incarnation, &buried).await;
+            buried.map_err(store_error)?;
+        }
+        Ok(gone == left.connections.len())
+    }
+
+    /// Has other registrations on the instance tell which connections are gone.
+    async fn ask_witnesses(
+        &self,
+        instance: &Arc<Instance>,
+        server: ServerId,
+        connections: &[Connection],
+    ) -> Result<Vec<Connection>, PoolerError> {
+        let witnesses = self.0.store.servers().on_instance(instance.id).await;
+        let now = Instant::now();
+        let mut tried = 0;
+        for witness in witnesses.map_err(store_error)? {
+            if witness == server || !instance.useless.lock().is_worth_a_try(witness, now) {
+                continue;
+            }
+            if let Some(gone) = self.see_to(instance, witness, connections, Purpose::Look).await {
+                return Ok(gone);
+            }
+            tried += 1;
+            if tried == MOST_WITNESSES {
+                break;
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Looks at connections under the role of a server, and returns those that are gone; nothing where that cannot be told.
+    async fn see_to(
+        &self,
+        instance: &Arc<Instance>,
+        server: ServerId,
+        connections: &[Connection],
+        purpose: Purpose,
+    ) -> Option<Vec<Connection>> {
+        if !instance.useless.lock().is_worth_a_try(server, Instant::now()) {
+            return None;
+        }
+        match self.try_to_see_to(instance, server, connections, purpose).await {
+            Ok(gone) => {
+                instance.useless.lock().was_of_use(server);
+                Some(gone)
+            }
+            Err(error) => {
+                instance.useless.lock().failed(server, Instant::now());
+                tracing::warn!(instance.id = %instance.id, server.id = %server, %error, connections = connections.len(),
+                    "connections of another pooler cannot be looked at, and are counted");
+                None
+            }
+        }
+    }
+
+    async fn try_to_see_to(
+        &self,
+        instance: &Arc<Instance>,
+        server: ServerId,
+        connections: &[Connection],
+        purpose: Purpose,
+    ) -> Result<Vec<Connection>, PoolerError> {
+        let Some(registration) = self.registration(server).await? else {
+            return Err(PoolerError::NotFound {
+                resource: format!("servers/{server}"),
+            });
+        };
+        let (server, credential) = (registration.server, registration.credential);
+        let instances = &self.0.instances;
+        if instances.current(server.instance_id) != instances.current(instance.id) {
+            // It leads elsewhere by now, where they are not.
+            return Err(PoolerError::NotFound {
+                resource: format!("servers/{}", server.id),
+            });
+        }
+        // First in the search path, whatever the role or the database has it set to.
+        let parameters = vec![("search_path".to_owned(), "pg_catalog".to_owned())];
+        let connector = &self.0.connector;
+        let config = connector
+            .prepare(&server, credential.as_ref(), None, parameters)
+            .await?;
+        let claim = Claim {
+            user: UserId::from_uuid(Uuid::nil()),
+            class: Class::Monitoring,
+            count: 1,
+            holder: "a look at what another pooler left".to_owned(),
+            pool: None,
+        };
+        let Some(slot) = instance.slots.look(claim, true) else {
+            return Ok(Vec::new());
+        };
+        let dialed = self.dial(config, slot, Arc::clone(instance), server.id).await?;
+        let mut untaken = match dialed {
+            Dialed::Here(untaken, _) => untaken,
+            Dialed::Elsewhere(_) => return Ok(Vec::new()),
+        };
+        // Untaken, so that it is closed as it should be wherever this ends.
+        let gone = match untaken.connection() {
+            Some(connection) => see(connection, connections, purpose).await,
+            None => Ok(Vec::new()),
+        };
+        untaken.take().close().await;
+        gone
+    }
+}
+
+/// Returns those connections that are gone. Tells those of one's own role to end where that is the purpose, and waits a while.
+async fn see(
+    connection: &mut pgconn::Connection,
+    connections: &[Connection],
+    purpose: Purpose,
+) -> Result<Vec<Connection>, PoolerError> {
+    let wanted: Vec<String> = connections
+        .iter()
+        .map(|one| {
+            let micros = one.backend_start.unix_timestamp_nanos() / 1000;
+            format!("({},{micros})", one.backend_pid)
+        })
+        .collect();
+    let pids: Vec<String> = connections
+        .iter()
+        .map(|one| one.backend_pid.to_string())
+        .collect();
+    // Who a pid belongs to now is told by when its backend started. Of another role's that is not shown: it may be the one.
+    let sql = format!(
+        "SELECT coalesce(string_agg(there.pid::text, ','), '') FROM (SELECT a.pid, \
+         CASE WHEN {} AND a.backend_start IS NOT NULL THEN pg_terminate_backend(a.pid) END \
+         FROM pg_stat_get_activity(NULL) AS a WHERE a.pid IN ({}) AND (a.backend_start IS NULL OR \
+         (a.pid, round(date_part('epoch', a.backend_start)::numeric(20,6) * 1000000)::bigint) IN ({}))) AS there",
+        purpose == Purpose::End,
+        pids.join(","),
+        wanted.join(",")
+    );
+    let give_up = Instant::now() + ENDING;
+    loop {
+        let row = one_row(connection, &sql, drop).await?;
+        let there: Vec<i32> = text(&row, 0)
+            .split(',')
+            .filter_map(|pid| pid.parse().ok())
+            .collect();
+        if there.is_empty() || purpose == Purpose::Look || Instant::now() >= give_up {
+            let gone = connections.iter().filter(|one| !there.contains(&one.backend_pid));
+            return Ok(gone.copied().collect());
+        }
+        sleep(LOOK).await;
+    }
+}
