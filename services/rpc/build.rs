@@ -9,8 +9,10 @@ use std::{env, fs};
 use prost_reflect::{DescriptorPool, MessageDescriptor, Value};
 
 /// Responses that carry encoded execution events: the API forwards them without decoding them.
-const EVENT_RESPONSES: [&str; 3] = [
+const EVENT_RESPONSES: [&str; 5] = [
     ".pgmoor.query.v1.ExecuteResponse",
+    ".pgmoor.query.v1.ResumeExecutionResponse",
+    ".pgmoor.pooler.v1.ResumeExecutionResponse",
     ".pgmoor.pooler.v1.ExecuteResponse",
     ".pgmoor.pooler.v1.RunScriptResponse",
 ];

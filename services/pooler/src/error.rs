@@ -143,6 +143,12 @@ pub enum PoolerError {
     /// The pooler that held the session does not answer, and is not known to be gone.
     #[error("the pooler that held the session does not answer; it is not yet known to be gone")]
     HolderSilent,
+    /// What an execution said is not kept any more.
+    #[error("what the execution said is not kept any more")]
+    ResultExpired,
+    /// Somebody else reads what the execution says.
+    #[error("another reader took this one's place")]
+    ReaderReplaced,
     /// This pooler is shutting down.
     #[error("this pooler is shutting down")]
     ShuttingDown,

@@ -21,9 +21,9 @@ use rpc::pooler::v1::{
     CopyInRequest, CopyInResponse, ExecuteRequest, GetExecutionRequest, GetExecutionResponse,
     GetSessionRequest, GetSessionResponse, KeepSessionAliveRequest, KeepSessionAliveResponse,
     LeaseSlotsRequest, LeaseSlotsResponse, ListSessionsRequest, ListSessionsResponse, OpenSessionRequest,
-    OpenSessionResponse, RelinquishRequest, RelinquishResponse, RollbackTransactionRequest,
-    RollbackTransactionResponse, RunScriptRequest, TestServerRequest, TestServerResponse,
-    WatchSessionRequest, WatchSessionResponse,
+    OpenSessionResponse, RelinquishRequest, RelinquishResponse, ResumeExecutionRequest,
+    RollbackTransactionRequest, RollbackTransactionResponse, RunScriptRequest, TestServerRequest,
+    TestServerResponse, WatchSessionRequest, WatchSessionResponse,
 };
 use rpc::query::v1::copy_in_request::Kind as CopyInKind;
 use secrecy::SecretString;
@@ -96,6 +96,7 @@ const ANY_INSTANCE: InstanceId = InstanceId::from_uuid(uuid::Uuid::nil());
 #[tonic::async_trait]
 impl PoolerService for PoolerGrpc {
     type ExecuteStream = BoxStream<'static, Result<EncodedEvents, Status>>;
+    type ResumeExecutionStream = Self::ExecuteStream;
     type RunScriptStream = BoxStream<'static, Result<EncodedEvents, Status>>;
     type WatchSessionStream = BoxStream<'static, Result<WatchSessionResponse, Status>>;
     type LeaseSlotsStream = Pin<Box<dyn Stream<Item = Result<LeaseSlotsResponse, Status>> + Send>>;
@@ -165,6 +166,17 @@ impl PoolerService for PoolerGrpc {
             .close_session(&token, name("name", &request.get_ref().name)?)
             .await?;
         Ok(Response::new(CloseSessionResponse {}))
+    }
+
+    async fn resume_execution(
+        &self,
+        request: Request<ResumeExecutionRequest>,
+    ) -> Result<Response<Self::ResumeExecutionStream>, Status> {
+        let token = self.token(&request)?;
+        let request = required("request", request.into_inner().request)?;
+        let name = name("name", &request.name)?;
+        let events = self.pooler.resume_execution(&token, name, request.after_sequence);
+        events.await.map(Response::new)
     }
 
     async fn execute(

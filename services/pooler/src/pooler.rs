@@ -3,6 +3,7 @@
 mod administration;
 mod adoption;
 mod burial;
+mod executing;
 mod fetching;
 mod killing;
 mod lease;
@@ -18,6 +19,7 @@ mod show;
 mod succession;
 mod test_server;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,8 +54,10 @@ use crate::ownership::Standing;
 use crate::pools::Pools;
 use crate::recorder::Recorder;
 use crate::registry::Registry;
+use crate::results::Results;
 use crate::roster::Roster;
 use crate::session::Session;
+use crate::spool::SpoolSpace;
 use crate::status::store_error;
 use crate::tally::Tallies;
 use crate::visitors::Visitors;
@@ -80,6 +84,10 @@ pub struct PoolerOptions {
     pub takeover_grace: Duration,
     /// How long sessions of an instance that another pooler owns now may hold their backends here.
     pub drain_timeout: Duration,
+    /// Where results are kept that nobody reads. `None`: the system's directory for temporary files.
+    pub spool_directory: Option<PathBuf>,
+    /// Most bytes of them.
+    pub spool_bytes: u64,
 }
 
 impl PoolerOptions {
@@ -93,6 +101,8 @@ impl PoolerOptions {
             peers: Peers::Unreachable,
             takeover_grace: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
+            spool_directory: None,
+            spool_bytes: 1 << 30,
         }
     }
 }
@@ -116,6 +126,7 @@ struct Inner {
     instances: Instances,
     pools: Pools,
     registry: Registry,
+    results: Results,
     recorder: Arc<Recorder>,
     /// Rung when an instance is not ours any more.
     handing_over: Notify,
@@ -186,6 +197,11 @@ impl Pooler {
             instances: Instances::new(store.clone(), me.clone(), Arc::clone(&clock)),
             pools: Pools::default(),
             registry: Registry::default(),
+            results: Results::new(SpoolSpace::new(
+                options.spool_directory.clone().unwrap_or_else(std::env::temp_dir),
+                options.spool_bytes,
+                Arc::clone(&random),
+            )),
             recorder: Arc::new(Recorder::new(store.clone(), incarnation)),
             handing_over: Notify::new(),
             roster: Roster::default(),
@@ -283,6 +299,7 @@ impl Pooler {
         loop {
             ticks.tick().await;
             self.sweep();
+            self.0.results.sweep(Instant::now());
             self.0.tallies.turn(Instant::now());
         }
     }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use domain::name::Identifier;
-use rpc::query::v1::{OpenSessionRequest, Script, SessionMode};
+use rpc::query::v1::{ExecuteRequest, OnDisconnect, OpenSessionRequest, Script, SessionMode};
+use uuid::Uuid;
 
 use crate::error::PoolerError;
-use crate::session::Plan;
+use crate::session::{Detaching, Plan};
 
 /// Longest script, in bytes.
 const MOST_SQL: usize = 16 * 1024 * 1024;
@@ -20,6 +21,7 @@ const IDLE: Duration = Duration::from_secs(10 * 60);
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5 * 60);
 const QUEUE: Duration = Duration::from_secs(10);
 const LONGEST_QUEUE: Duration = Duration::from_secs(120);
+const LONGEST_GRACE: Duration = Duration::from_secs(600);
 
 /// Run-time parameters that would make a session something else than it seems: its identity, the encoding its text is
 /// read in, or the protocol it speaks.
@@ -162,6 +164,42 @@ fn startup_parameters(
         }
     }
     Ok(parameters)
+}
+
+/// Who reads what an execution says, and what follows when nobody does.
+#[derive(Debug)]
+pub(crate) struct Attendance {
+    /// What the call was made with, so that it can be repeated.
+    pub(crate) request: Option<Uuid>,
+    pub(crate) detaching: Detaching,
+    /// Whether what was read is kept for others.
+    pub(crate) kept: bool,
+}
+
+/// Checks how an execution is to be attended.
+pub(crate) fn attendance(request: &ExecuteRequest) -> Result<Attendance, PoolerError> {
+    let id = match request.request_id.as_str() {
+        "" => None,
+        id => Some(Uuid::parse_str(id).map_err(|_| invalid("request_id", "must be a UUID"))?),
+    };
+    let grace = match request.disconnect_grace.map(duration) {
+        None => Duration::ZERO,
+        Some(Some(grace)) if grace <= LONGEST_GRACE => grace,
+        Some(_) => return Err(invalid("disconnect_grace", "must be 0 to 600 s")),
+    };
+    let detaching = match request.on_disconnect() {
+        OnDisconnect::Continue => Detaching::Continue,
+        OnDisconnect::Unspecified | OnDisconnect::Cancel => Detaching::Cancel { grace },
+    };
+    Ok(Attendance {
+        request: id,
+        detaching,
+        kept: id.is_some()
+            || detaching
+                != Detaching::Cancel {
+                    grace: Duration::ZERO,
+                },
+    })
 }
 
 /// Checks a script.

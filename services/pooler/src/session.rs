@@ -11,6 +11,7 @@ mod pipe;
 mod record;
 mod state;
 mod task;
+mod transcript;
 mod view;
 mod watchers;
 mod work;
@@ -36,14 +37,16 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub(crate) use self::control::Control;
 pub(crate) use self::copy_source::{CopySender, CopySource, copy_channel};
 pub(crate) use self::execution::{Ended, Execution, Identity, LastEvents, Lost, Plan};
-pub(crate) use self::pipe::{Audience, PipeReader, PipeWriter, pipe};
+pub(crate) use self::pipe::{Audience, Detaching, PipeReader, PipeWriter, Recording, pipe};
 use self::record::{Record, ShortError};
 use self::state::{State, Written};
 pub(crate) use self::task::{run, run_shared};
+pub(crate) use self::transcript::Numbered;
 pub(crate) use self::view::{Activity, View};
 use self::watchers::Watchers;
 pub(crate) use self::work::Work;
@@ -137,12 +140,15 @@ pub(crate) struct Recovery {
     pub(crate) incarnation: i64,
     /// Nobody was told of the last time.
     pub(crate) untold: bool,
+    /// What its last execution was asked for with.
+    pub(crate) request: Option<Uuid>,
 }
 
 impl Recovery {
     const NONE: Self = Self {
         incarnation: 1,
         untold: false,
+        request: None,
     };
 }
 
@@ -169,6 +175,16 @@ pub(crate) enum Needs {
     Nothing,
     /// A task is to be started.
     Task,
+}
+
+/// What came of a wish that may have been uttered before.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Started {
+    /// It begins.
+    Now(Needs),
+    /// It was, as the session's last execution; of which nothing is known where that was at another pooler.
+    Before(Option<ExecutionId>),
 }
 
 impl Session {
@@ -208,6 +224,7 @@ impl Session {
             last_use: Instant::now(),
             last_use_time: clock.now(),
             record: None,
+            request: recovery.request,
         };
         Self {
             facts,
@@ -242,9 +259,27 @@ impl Session {
         self.state.lock().incarnation
     }
 
-    /// A pipe whose reader this session's task heeds.
-    pub(crate) fn pipe(&self) -> (PipeWriter, PipeReader) {
-        pipe(Arc::clone(&self.control.bell))
+    /// A pipe whose reader this session's task heeds. Where it is `kept`, others may read what one reader has read.
+    pub(crate) fn pipe(&self, kept: bool) -> (PipeWriter, PipeReader) {
+        pipe(Arc::clone(&self.control.bell), kept)
+    }
+
+    /// Gives it something to do, unless it was asked for that already; see [`Session::start`].
+    pub(crate) fn start_once(
+        &self,
+        execution: ExecutionId,
+        work: Work,
+        incarnation: i64,
+        request: Option<Uuid>,
+    ) -> Result<Started, PoolerError> {
+        let state = self.state.lock();
+        state.alive()?;
+        if request.is_some() && state.request == request {
+            let record = state.record.as_ref();
+            return Ok(Started::Before(record.map(|record| record.id)));
+        }
+        let needs = self.start_locked(state, execution, work, incarnation, request, |_| true)?;
+        Ok(Started::Now(needs))
     }
 
     /// Gives it something to do, if `allowed` says so of its transaction. `incarnation` is the one the caller knows, 0 for
@@ -256,7 +291,19 @@ impl Session {
         incarnation: i64,
         allowed: impl FnOnce(TransactionStatus) -> bool,
     ) -> Result<Needs, PoolerError> {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
+        self.start_locked(state, execution, work, incarnation, None, allowed)
+    }
+
+    fn start_locked(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        execution: ExecutionId,
+        work: Work,
+        incarnation: i64,
+        request: Option<Uuid>,
+        allowed: impl FnOnce(TransactionStatus) -> bool,
+    ) -> Result<Needs, PoolerError> {
         state.alive()?;
         if state.moving {
             return Err(PoolerError::Moved { owner: None });
@@ -272,6 +319,7 @@ impl Session {
         }
         state.touch(self.clock.now());
         state.busy = Some(execution);
+        state.request = request;
         state.record = Some(Record {
             id: execution,
             start_time: state.last_use_time,
@@ -504,6 +552,12 @@ impl Session {
         self.state.lock().rests_at = instance;
     }
 
+    /// Where it stands in the queue for a backend.
+    pub(crate) fn queue_position(&self) -> Option<usize> {
+        let waits_for = self.state.lock().waits_for.clone();
+        waits_for.and_then(|(slots, ticket)| slots.position(ticket))
+    }
+
     /// Shows what it waits for.
     pub(crate) fn set_waits_for(&self, claim: Option<(Slots, Ticket)>) {
         self.state.lock().waits_for = claim;
@@ -619,6 +673,7 @@ impl Session {
             incarnation: state.incarnation,
             untold: state.untold,
             pins: state.pins,
+            request: state.request,
         }
     }
 
@@ -704,6 +759,7 @@ impl Session {
         let mut state = self.state.lock();
         state.busy = None;
         state.record = None;
+        state.request = None;
         state.waits_for = None;
         state.touch(self.clock.now());
     }

@@ -91,6 +91,20 @@ impl From<PoolerError> for Status {
                     retry(RETRY),
                 )
             }
+            PoolerError::ResultExpired => {
+                let reason = ErrorReason::ResultExpired;
+                status(
+                    Code::FailedPrecondition,
+                    reason,
+                    message,
+                    NONE,
+                    ErrorDetails::new(),
+                )
+            }
+            PoolerError::ReaderReplaced => {
+                let reason = ErrorReason::ReaderReplaced;
+                status(Code::Aborted, reason, message, NONE, ErrorDetails::new())
+            }
             PoolerError::HolderSilent => status(
                 Code::Unavailable,
                 ErrorReason::PoolerUnavailable,

@@ -102,7 +102,7 @@ mod tests {
     fn events_survive_forwarding_untouched() {
         let event = ExecutionEvent {
             sequence: 7,
-            kind: Some(Kind::Heartbeat(Heartbeat { elapsed: None })),
+            kind: Some(Kind::Heartbeat(Heartbeat::default())),
         };
         let sent = EncodedEvents::encode(vec![event.clone()]);
         let forwarded = EncodedEvents::decode(Bytes::from(sent.encode_to_vec())).unwrap();

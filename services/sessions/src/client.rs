@@ -381,10 +381,16 @@ impl Sessions for PoolerClient {
         name: SessionName,
         request: query::v1::ExecuteRequest,
     ) -> Result<EventStream, Status> {
+        // What is asked for twice with one id is run once.
+        let repeating = if request.request_id.is_empty() {
+            Repeating::Harmful
+        } else {
+            Repeating::Harmless
+        };
         let message = pooler::v1::ExecuteRequest {
             request: Some(request),
         };
-        let answer = self.at_session(token, name, message, Repeating::Harmful, |mut client, request| {
+        let answer = self.at_session(token, name, message, repeating, |mut client, request| {
             async move { client.execute(request).await }.boxed()
         });
         stream(answer.await, outcome_unknown)
@@ -404,6 +410,28 @@ impl Sessions for PoolerClient {
             |mut client, request| async move { client.run_script(request).await }.boxed(),
         );
         stream(answer.await, outcome_unknown)
+    }
+
+    async fn resume_execution(
+        &self,
+        token: &UserToken,
+        name: ExecutionName,
+        after: i64,
+    ) -> Result<EventStream, Status> {
+        let message = pooler::v1::ResumeExecutionRequest {
+            request: Some(query::v1::ResumeExecutionRequest {
+                name: name.to_string(),
+                after_sequence: after,
+            }),
+        };
+        let answer = self.at_session(
+            token,
+            name.session,
+            message,
+            Repeating::Harmless,
+            |mut client, request| async move { client.resume_execution(request).await }.boxed(),
+        );
+        stream(answer.await, broken)
     }
 
     async fn get_execution(

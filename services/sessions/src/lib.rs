@@ -80,6 +80,14 @@ pub trait Sessions: Send + Sync + 'static {
         request: pooler::v1::RunScriptRequest,
     ) -> Result<EventStream, Status>;
 
+    /// Goes on reading what an execution says, after the event of that number.
+    async fn resume_execution(
+        &self,
+        token: &UserToken,
+        name: ExecutionName,
+        after: i64,
+    ) -> Result<EventStream, Status>;
+
     /// Reads how an execution stands.
     async fn get_execution(
         &self,

@@ -57,6 +57,8 @@ pub struct Session {
     pub untold: bool,
     /// What held it on its backend when that was last written down.
     pub pins: Pins,
+    /// What its last execution was asked for with, so that it is not run again.
+    pub request: Option<Uuid>,
     /// When it was opened.
     pub create_time: OffsetDateTime,
 }
@@ -72,6 +74,8 @@ pub struct Standing {
     pub untold: bool,
     /// See [`Session::pins`].
     pub pins: Pins,
+    /// See [`Session::request`].
+    pub request: Option<Uuid>,
 }
 
 /// A session that its pooler lets go of.
@@ -138,7 +142,7 @@ macro_rules! columns {
     () => {
         "s.id, s.server_id, s.instance_id, s.owner_id, s.mode, s.database_name, s.username, s.parameters, \
          s.idle_timeout_ms, s.idle_in_transaction_timeout_ms, s.queue_timeout_ms, s.incarnation, s.untold, \
-         s.pins, s.create_time"
+         s.pins, s.last_request, s.create_time"
     };
 }
 
@@ -223,12 +227,13 @@ impl Sessions<'_> {
         let untold: Vec<bool> = standings().map(|standing| standing.untold).collect();
         let pins: Vec<String> = standings().map(|standing| standing.pins.to_string()).collect();
         let losses: Vec<Option<&str>> = partings.iter().map(|parting| parting.loss).collect();
+        let requests: Vec<Option<Uuid>> = standings().map(|standing| standing.request).collect();
         let mut connection = self.store.acquire().await?;
         let parked: Vec<String> = sqlx::query_scalar(
             "UPDATE pgmoor.sessions AS s SET parked = true, incarnation = n.incarnation, \
-             untold = n.untold, pins = n.pins, loss = n.loss \
-             FROM unnest($2::text[], $3::bigint[], $4::boolean[], $5::text[], $6::text[]) \
-             AS n (id, incarnation, untold, pins, loss) \
+             untold = n.untold, pins = n.pins, loss = n.loss, last_request = n.last_request \
+             FROM unnest($2::text[], $3::bigint[], $4::boolean[], $5::text[], $6::text[], $7::uuid[]) \
+             AS n (id, incarnation, untold, pins, loss, last_request) \
              WHERE s.id = n.id AND s.pooler_incarnation = $1 RETURNING s.id",
         )
         .bind(holder.as_uuid())
@@ -237,6 +242,7 @@ impl Sessions<'_> {
         .bind(untold)
         .bind(pins)
         .bind(losses)
+        .bind(requests)
         .fetch_all(&mut *connection)
         .await?;
         ids(parked)
@@ -392,6 +398,7 @@ struct Row {
     incarnation: i64,
     untold: bool,
     pins: String,
+    last_request: Option<Uuid>,
     create_time: OffsetDateTime,
 }
 
@@ -446,6 +453,7 @@ impl TryFrom<Row> for Session {
             incarnation: row.incarnation,
             untold: row.untold,
             pins: row.pins.parse().map_err(|_| wrong("pins"))?,
+            request: row.last_request,
             create_time: row.create_time,
             parameters: row.parameters.0,
         })

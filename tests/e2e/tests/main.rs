@@ -16,6 +16,7 @@ mod outage;
 mod parity;
 mod receiver;
 mod restore;
+mod resuming;
 mod revocation;
 mod secrets;
 mod servers;

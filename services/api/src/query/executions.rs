@@ -1,8 +1,10 @@
 //! GetExecution, CancelExecution.
 
+use ::sessions::EventStream;
 use domain::session::ExecutionName;
 use rpc::query::v1::{
     CancelExecutionRequest, CancelExecutionResponse, GetExecutionRequest, GetExecutionResponse,
+    ResumeExecutionRequest,
 };
 use telemetry::rpc::Id;
 
@@ -27,6 +29,19 @@ pub(crate) async fn get_execution(
     Ok(GetExecutionResponse {
         execution: Some(execution),
     })
+}
+
+/// Goes on reading what an execution says.
+pub(crate) async fn resume_execution(
+    api: &Context,
+    call: Call<ResumeExecutionRequest>,
+) -> Result<EventStream, Error> {
+    let name = name(&call.message.name)?;
+    let after = call.message.after_sequence;
+    if after < 0 {
+        return Err(Error::invalid("after_sequence", "must not be negative"));
+    }
+    Ok(api.sessions.resume_execution(&call.token, name, after).await?)
 }
 
 /// Asks for an execution to be cancelled.

@@ -54,6 +54,17 @@ rpcs! {
         self.0.answer(execute::execute(&self.0, call).await)
     }
 
+    type ResumeExecutionStream = EventStream;
+
+    async fn resume_execution(
+        &self,
+        request: Request<proto::ResumeExecutionRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        let call = self.0.call(request)?;
+        self.0
+            .answer(executions::resume_execution(&self.0, call).await)
+    }
+
     type WatchSessionStream = NotificationStream;
 
     async fn watch_session(

@@ -125,6 +125,16 @@ impl Sessions for FakeSessions {
         Ok(self.stream())
     }
 
+    async fn resume_execution(
+        &self,
+        token: &UserToken,
+        _: ExecutionName,
+        _: i64,
+    ) -> Result<EventStream, Status> {
+        self.note(token);
+        Ok(self.stream())
+    }
+
     async fn run_script(
         &self,
         token: &UserToken,

@@ -1,6 +1,7 @@
 //! `[pooler]`: the process that owns every connection to targets.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -29,6 +30,11 @@ pub struct Pooler {
     /// taken over. At most 1 h. Default 30 s.
     #[serde(deserialize_with = "values::duration")]
     pub takeover_grace: Duration,
+    /// Where results are kept that nobody reads, while their executions go on: in files without names, encrypted.
+    /// Default: the system's directory for temporary files.
+    pub spool_directory: Option<PathBuf>,
+    /// Most bytes of them; one execution has a quarter at most. 0: none are kept. Default 1 GiB.
+    pub spool_bytes: u64,
 }
 
 impl Default for Pooler {
@@ -39,6 +45,8 @@ impl Default for Pooler {
             drain_timeout: Duration::from_secs(30),
             lease: Duration::from_secs(15),
             takeover_grace: Duration::from_secs(30),
+            spool_directory: None,
+            spool_bytes: 1 << 30,
         }
     }
 }

@@ -67,6 +67,8 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
         peers: Peers::Registered(Some(Box::new(peers))),
         takeover_grace: config.pooler.takeover_grace,
         drain_timeout: config.pooler.drain_timeout,
+        spool_directory: config.pooler.spool_directory.clone(),
+        spool_bytes: config.pooler.spool_bytes,
         ..PoolerOptions::new(advertised, egress)
     };
     let pooler = start(&lifecycle, store.clone(), opener, options).await?;

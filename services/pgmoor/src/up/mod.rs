@@ -113,6 +113,8 @@ pub(crate) async fn run(
         },
         takeover_grace: config.pooler.takeover_grace,
         drain_timeout: config.pooler.drain_timeout,
+        spool_directory: config.pooler.spool_directory.clone(),
+        spool_bytes: config.pooler.spool_bytes,
         ..PoolerOptions::new("in-process".to_owned(), egress.clone())
     };
     let pooler = roles::pooler::start(&lifecycle, stores.pooler.clone(), opener.clone(), options).await?;

@@ -70,6 +70,11 @@ impl EventWriter {
         self.message.is_empty() && self.rows.is_empty()
     }
 
+    /// The number of the last event.
+    pub(crate) fn last(&self) -> i64 {
+        self.next - 1
+    }
+
     /// What was written since the last time.
     pub(crate) fn take(&mut self) -> Option<EncodedEvents> {
         self.end_batch();

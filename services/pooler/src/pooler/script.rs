@@ -56,7 +56,7 @@ impl Pooler {
         seat.backend.hold = Hold::once();
         let control = Arc::new(Control::default());
         session.holds_by(&seat.backend, &control);
-        let (output, reader) = pipe(Arc::clone(&control.bell));
+        let (output, reader) = pipe(Arc::clone(&control.bell), false);
         let (closing, pooler) = (self.0.closing.clone(), self.clone());
         self.0.scripts.spawn(async move {
             let (ended, last) = {

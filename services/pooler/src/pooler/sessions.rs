@@ -86,19 +86,18 @@ impl Sessions for Pooler {
         request: ExecuteRequest,
     ) -> Result<EventStream, Status> {
         let session = self.session(token, name).await?;
-        let on_disconnect = request.on_disconnect();
-        let plan = request::plan(request.script)?;
-        let (output, reader) = session.pipe();
-        let execution = self.execution_id();
-        telemetry::rpc::record(Id::Execution, &execution);
-        let work = Work::Script {
-            plan,
-            output,
-            on_disconnect,
-        };
-        let needs = session.start(execution, work, request.incarnation, |_| true)?;
-        self.serve(&session, needs);
-        reader.begun().await
+        self.execute_in(&session, request).await
+    }
+
+    async fn resume_execution(
+        &self,
+        token: &UserToken,
+        name: ExecutionName,
+        after: i64,
+    ) -> Result<EventStream, Status> {
+        let session = self.session(token, name.session).await?;
+        session.execution(name.execution)?;
+        Ok(self.0.results.attach(name.execution, after).await?)
     }
 
     async fn run_script(

@@ -13,9 +13,7 @@ use std::time::Duration;
 use domain::pin::Pins;
 use pgconn::{Connection, ConnectionError, Event, Progress, SendError};
 use rpc::query::v1::execution_event::Kind;
-use rpc::query::v1::{
-    ExecutionFinished, ExecutionOutcome, ExecutionStarted, OnDisconnect, SqlError, TransactionStatus,
-};
+use rpc::query::v1::{ExecutionFinished, ExecutionOutcome, ExecutionStarted, SqlError, TransactionStatus};
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -25,7 +23,7 @@ use self::statement::Statement;
 use super::cancelling::Cancelling;
 use super::control::Control;
 use super::copy_source::{CopySource, Feed};
-use super::pipe::PipeWriter;
+use super::pipe::{Detaching, PipeWriter};
 use super::watchers::Watchers;
 use super::{pin_reasons, transaction_status};
 use crate::backend::{Backend, wake_at};
@@ -142,7 +140,7 @@ pub(crate) struct Execution<'a> {
     backend: &'a mut Backend,
     control: &'a Control,
     output: Option<PipeWriter>,
-    on_disconnect: OnDisconnect,
+    detaching: Detaching,
     identity: Identity,
     watchers: Option<&'a Watchers>,
     writer: EventWriter,
@@ -174,7 +172,9 @@ impl<'a> Execution<'a> {
             backend,
             control,
             output,
-            on_disconnect: OnDisconnect::Cancel,
+            detaching: Detaching::Cancel {
+                grace: Duration::ZERO,
+            },
             identity,
             watchers: None,
             writer: EventWriter::new(0),
@@ -194,8 +194,8 @@ impl<'a> Execution<'a> {
     }
 
     /// What follows when the reader goes away.
-    pub(crate) fn on_disconnect(mut self, on_disconnect: OnDisconnect) -> Self {
-        self.on_disconnect = on_disconnect;
+    pub(crate) fn detaching(mut self, detaching: Detaching) -> Self {
+        self.detaching = detaching;
         self
     }
 
@@ -353,7 +353,7 @@ impl<'a> Execution<'a> {
             // What is left after an interrupt goes with the last events.
             Some(output) if output.has_room() => {
                 if let Some(message) = self.writer.take() {
-                    output.push(message);
+                    output.push(message, self.writer.last());
                     self.limits.sent();
                 }
             }
@@ -371,9 +371,7 @@ impl<'a> Execution<'a> {
         }
         if self.output.as_ref().is_some_and(PipeWriter::reader_gone) {
             self.output = None;
-            if self.on_disconnect != OnDisconnect::Continue {
-                self.interrupt(Interrupt::ReaderGone);
-            }
+            self.interrupt(Interrupt::ReaderGone);
         }
     }
 
@@ -432,7 +430,8 @@ pub(crate) struct LastEvents {
 impl LastEvents {
     /// Sends them.
     pub(crate) fn send(mut self) {
-        self.output.end(self.writer.take());
+        let last = self.writer.take();
+        self.output.end(last.map(|message| (message, self.writer.last())));
     }
 }
 
@@ -453,7 +452,7 @@ async fn drive(cancelling: &mut Option<Cancelling>) -> std::convert::Infallible 
 }
 
 /// Time without an event after which a heartbeat is sent.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long events wait for others to go with them.
 const LINGER: Duration = Duration::from_millis(3);
 /// How long a backend that is to be closed has to end its statement.

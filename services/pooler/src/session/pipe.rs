@@ -2,8 +2,10 @@
 //!
 //! Bounded by bytes: a writer looks at [`PipeWriter::has_room`] before it takes more from the server, so a slow reader
 //! stops the reading of the socket. Pushing itself never waits, so the last events always find their place.
+//!
+//! One reads at a time. Where it was asked for, the last of what was read is kept, and another reader may go on where one
+//! went away, or take its place.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,35 +15,78 @@ use futures::{Stream, StreamExt as _, stream};
 use parking_lot::Mutex;
 use rpc::events::EncodedEvents;
 use tokio::sync::Notify;
+use tokio::time::{Duration, Instant};
 use tonic::Status;
 
-/// Bytes that may wait for the reader before the writer stops.
-const ROOM: usize = 256 * 1024;
+use super::transcript::{Expired, Numbered, Transcript};
+use crate::error::PoolerError;
+use crate::status::internal;
 
-#[derive(Debug, Default)]
+/// Bytes kept of what was read, where another reader may come: more than is on its way to a client through an API instance.
+/// Two HTTP/2 windows, of 256 KiB and usually 2 MiB, and two send buffers of 400 KiB.
+const MEMORY: usize = 4 * 1024 * 1024;
+
+/// What becomes of an execution when its reader goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detaching {
+    /// It is cancelled, unless another reader comes within that time. Until then it waits.
+    Cancel { grace: Duration },
+    /// It goes on.
+    Continue,
+}
+
+#[derive(Debug)]
 struct State {
-    messages: VecDeque<EncodedEvents>,
-    bytes: usize,
+    transcript: Transcript,
     /// How it ended; nothing while it goes on.
     end: Option<Result<(), Status>>,
-    reader_gone: bool,
-    reader: Option<Waker>,
+    end_time: Option<Instant>,
+    reader: Reader,
+    /// Tells one reader from the one before.
+    readers: u64,
+}
+
+#[derive(Debug)]
+enum Reader {
+    Attached(Option<Waker>),
+    /// It went away then, and another may come.
+    Detached(Instant),
+    /// Nobody will come.
+    Gone,
 }
 
 #[derive(Debug)]
 struct Pipe {
     state: Mutex<State>,
+    /// Whether what was read is kept for others.
+    kept: bool,
     /// Tells the writer that there is room again or that the reader is gone.
     writer: Arc<Notify>,
+    /// Rung when a reader goes away, when another comes, when there is more and when it ends: for who spools.
+    changed: Notify,
 }
 
-/// A pipe whose writer is woken through `writer`.
-pub(crate) fn pipe(writer: Arc<Notify>) -> (PipeWriter, PipeReader) {
+/// A pipe whose writer is woken through `writer`. Where it is `kept`, others may read what one reader has read.
+pub(crate) fn pipe(writer: Arc<Notify>, kept: bool) -> (PipeWriter, PipeReader) {
+    let state = State {
+        transcript: Transcript::new(if kept { MEMORY } else { 0 }),
+        end: None,
+        end_time: None,
+        reader: Reader::Attached(None),
+        readers: 1,
+    };
     let pipe = Arc::new(Pipe {
-        state: Mutex::new(State::default()),
+        state: Mutex::new(state),
+        kept,
         writer,
+        changed: Notify::new(),
     });
-    (PipeWriter(Arc::clone(&pipe)), PipeReader(pipe))
+    let reader = PipeReader {
+        pipe: Arc::clone(&pipe),
+        number: 1,
+        after: 0,
+    };
+    (PipeWriter(pipe), reader)
 }
 
 /// The writing end.
@@ -51,26 +96,43 @@ pub(crate) struct PipeWriter(Arc<Pipe>);
 impl PipeWriter {
     /// False while the reader has enough to do.
     pub(crate) fn has_room(&self) -> bool {
-        self.0.state.lock().bytes < ROOM
+        let state = self.0.state.lock();
+        matches!(state.reader, Reader::Gone) || state.transcript.has_room()
     }
 
     /// True once nobody will read any more.
     pub(crate) fn reader_gone(&self) -> bool {
-        self.0.state.lock().reader_gone
+        matches!(self.0.state.lock().reader, Reader::Gone)
+    }
+
+    /// Since when nobody reads, where somebody may come.
+    pub(crate) fn detached_since(&self) -> Option<Instant> {
+        match self.0.state.lock().reader {
+            Reader::Detached(since) => Some(since),
+            Reader::Attached(_) | Reader::Gone => None,
+        }
     }
 
     /// Whether anybody reads, for others than the writer.
-    pub(crate) fn audience(&self) -> Audience {
-        Audience(Arc::clone(&self.0))
+    pub(crate) fn audience(&self, grace: Duration) -> Audience {
+        Audience {
+            pipe: Arc::clone(&self.0),
+            grace,
+        }
     }
 
-    /// Hands a message over.
-    pub(crate) fn push(&self, message: EncodedEvents) {
-        self.tell(Some(message), None);
+    /// What is kept, for others than the writer.
+    pub(crate) fn recording(&self) -> Recording {
+        Recording(Arc::clone(&self.0))
+    }
+
+    /// Hands a message over. `last` is the number of the last event so far.
+    pub(crate) fn push(&self, message: EncodedEvents, last: i64) {
+        self.tell(Some((message, last)), None);
     }
 
     /// Ends the stream after what was pushed and `last`. The reader learns both at once, so that they leave together.
-    pub(crate) fn end(self, last: Option<EncodedEvents>) {
+    pub(crate) fn end(self, last: Option<(EncodedEvents, i64)>) {
         self.tell(last, Some(Ok(())));
     }
 
@@ -79,31 +141,32 @@ impl PipeWriter {
         self.tell(None, Some(Err(error)));
     }
 
-    fn tell(&self, message: Option<EncodedEvents>, end: Option<Result<(), Status>>) {
+    fn tell(&self, message: Option<(EncodedEvents, i64)>, end: Option<Result<(), Status>>) {
         let mut state = self.0.state.lock();
-        if let Some(message) = message.filter(|_| !state.reader_gone) {
-            state.bytes += message.as_bytes().len();
-            state.messages.push_back(message);
+        if let Some((message, last)) = message
+            && !matches!(state.reader, Reader::Gone)
+        {
+            state.transcript.push(message, last);
         }
-        if let Some(end) = end {
-            state.end.get_or_insert(end);
+        if end.is_some() && state.end.is_none() {
+            state.end = end;
+            state.end_time = Some(Instant::now());
         }
-        let reader = state.reader.take();
+        let reader = state.wake();
         drop(state);
+        self.0.changed.notify_one();
         if let Some(reader) = reader {
             reader.wake();
         }
     }
 }
 
-/// Tells whether anybody reads a pipe.
-#[derive(Debug)]
-pub(crate) struct Audience(Arc<Pipe>);
-
-impl Audience {
-    /// True once nobody will read any more.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.0.state.lock().reader_gone
+impl State {
+    fn wake(&mut self) -> Option<Waker> {
+        match &mut self.reader {
+            Reader::Attached(waker) => waker.take(),
+            Reader::Detached(_) | Reader::Gone => None,
+        }
     }
 }
 
@@ -112,6 +175,87 @@ impl Drop for PipeWriter {
         // A stream without `finished` must not look complete.
         let given_up = Status::aborted("the execution was given up before it ended");
         self.tell(None, Some(Err(given_up)));
+    }
+}
+
+/// Tells whether anybody reads a pipe.
+#[derive(Debug)]
+pub(crate) struct Audience {
+    pipe: Arc<Pipe>,
+    grace: Duration,
+}
+
+impl Audience {
+    /// True once nobody reads, and nobody came in time.
+    pub(crate) fn is_gone(&self) -> bool {
+        match self.pipe.state.lock().reader {
+            Reader::Attached(_) => false,
+            Reader::Detached(since) => since.elapsed() >= self.grace,
+            Reader::Gone => true,
+        }
+    }
+}
+
+/// What a pipe keeps.
+#[derive(Debug, Clone)]
+pub(crate) struct Recording(Arc<Pipe>);
+
+impl Recording {
+    /// Reads from after the event of that number. Whoever read before reads no more.
+    pub(crate) fn attach(&self, after: i64) -> Result<PipeReader, Expired> {
+        let mut state = self.0.state.lock();
+        state.transcript.rewind(after)?;
+        let before = state.wake();
+        state.readers += 1;
+        state.reader = Reader::Attached(None);
+        let number = state.readers;
+        drop(state);
+        if let Some(before) = before {
+            before.wake();
+        }
+        // There may be room now, and time.
+        self.0.writer.notify_one();
+        self.0.changed.notify_one();
+        Ok(PipeReader {
+            pipe: Arc::clone(&self.0),
+            number,
+            after,
+        })
+    }
+
+    /// Waits until so much waits for a reader who is away that the writer stops. False once it has ended.
+    pub(crate) async fn overflows(&self) -> bool {
+        loop {
+            {
+                let state = self.0.state.lock();
+                let detached = matches!(state.reader, Reader::Detached(_));
+                if detached && !state.transcript.has_room() {
+                    return true;
+                }
+                if state.end.is_some() {
+                    return false;
+                }
+            }
+            self.0.changed.notified().await;
+        }
+    }
+
+    /// Takes the next message where nobody reads.
+    pub(crate) fn take(&self) -> Option<Numbered> {
+        let mut state = self.0.state.lock();
+        if !matches!(state.reader, Reader::Detached(_)) {
+            return None;
+        }
+        let taken = state.transcript.take();
+        drop(state);
+        self.0.writer.notify_one();
+        taken
+    }
+
+    /// Bytes it keeps, and since when it is complete, if it is.
+    pub(crate) fn size(&self) -> (usize, Option<Instant>) {
+        let state = self.0.state.lock();
+        (state.transcript.bytes(), state.end_time)
     }
 }
 
@@ -126,26 +270,37 @@ impl PipeReader {
 
 /// The reading end: a stream of messages. Dropping it tells the writer.
 #[derive(Debug)]
-pub(crate) struct PipeReader(Arc<Pipe>);
+pub(crate) struct PipeReader {
+    pipe: Arc<Pipe>,
+    number: u64,
+    /// Events up to this number are known to whoever reads.
+    after: i64,
+}
 
 impl Stream for PipeReader {
     type Item = Result<EncodedEvents, Status>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut state = self.0.state.lock();
-        if let Some(message) = state.messages.pop_front() {
-            let was_full = state.bytes >= ROOM;
-            state.bytes -= message.as_bytes().len();
-            if was_full && state.bytes < ROOM {
-                self.0.writer.notify_one();
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut state = self.pipe.state.lock();
+        if state.readers != self.number {
+            return Poll::Ready(Some(Err(PoolerError::ReaderReplaced.into())));
+        }
+        let was_full = !state.transcript.has_room();
+        if let Some(next) = state.transcript.take() {
+            if was_full && state.transcript.has_room() {
+                self.pipe.writer.notify_one();
             }
-            return Poll::Ready(Some(Ok(message)));
+            drop(state);
+            let known = std::mem::take(&mut self.after);
+            return Poll::Ready(Some(next.after(known)));
         }
         match &mut state.end {
             None => {
-                state.reader = Some(cx.waker().clone());
+                state.reader = Reader::Attached(Some(cx.waker().clone()));
                 Poll::Pending
             }
+            // Whoever comes next is to be told too.
+            Some(Err(error)) if self.pipe.kept => Poll::Ready(Some(Err(error.clone()))),
             Some(end) => Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err)),
         }
     }
@@ -153,61 +308,33 @@ impl Stream for PipeReader {
 
 impl Drop for PipeReader {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock();
-        state.reader_gone = true;
-        state.messages.clear();
-        state.bytes = 0;
+        let mut state = self.pipe.state.lock();
+        if state.readers != self.number {
+            return;
+        }
+        if self.pipe.kept {
+            state.reader = Reader::Detached(Instant::now());
+        } else {
+            state.reader = Reader::Gone;
+            state.transcript.clear();
+        }
         drop(state);
-        self.0.writer.notify_one();
+        self.pipe.writer.notify_one();
+        self.pipe.changed.notify_one();
+    }
+}
+
+impl Numbered {
+    /// The message without the events that are known already.
+    pub(crate) fn after(self, known: i64) -> Result<EncodedEvents, Status> {
+        if known < self.first {
+            return Ok(self.message);
+        }
+        let mut events = self.message.events().map_err(|error| internal(&error))?;
+        events.retain(|event| event.sequence > known);
+        Ok(EncodedEvents::encode(events))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-
-    fn message(bytes: usize) -> EncodedEvents {
-        EncodedEvents::from_encoded(Bytes::from(vec![0; bytes]))
-    }
-
-    #[tokio::test]
-    async fn slow_reader_leaves_no_room_until_it_reads() {
-        let notify = Arc::new(Notify::new());
-        let (writer, mut reader) = pipe(Arc::clone(&notify));
-        writer.push(message(ROOM));
-        assert!(!writer.has_room());
-        reader.next().await.unwrap().unwrap();
-        notify.notified().await;
-        assert!(writer.has_room());
-    }
-
-    #[tokio::test]
-    async fn stream_ends_after_the_last_message() {
-        let (writer, mut reader) = pipe(Arc::default());
-        writer.push(message(1));
-        writer.end(Some(message(1)));
-        assert!(reader.next().await.unwrap().is_ok());
-        assert!(reader.next().await.unwrap().is_ok());
-        assert!(reader.next().await.is_none());
-    }
-
-    #[tokio::test]
-    async fn writer_that_vanishes_is_an_error() {
-        let (writer, mut reader) = pipe(Arc::default());
-        drop(writer);
-        assert!(reader.next().await.unwrap().is_err());
-        assert!(reader.next().await.is_none());
-    }
-
-    #[tokio::test]
-    async fn writer_learns_that_the_reader_is_gone() {
-        let notify = Arc::new(Notify::new());
-        let (writer, reader) = pipe(Arc::clone(&notify));
-        drop(reader);
-        notify.notified().await;
-        assert!(writer.reader_gone());
-        writer.push(message(ROOM));
-        assert!(writer.has_room());
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use domain::pin::Pins;
 use rpc::query::v1::TransactionStatus;
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::record::Record;
 use super::{Seat, Work};
@@ -48,6 +49,8 @@ pub(super) struct State {
     pub(super) last_use: Instant,
     pub(super) last_use_time: OffsetDateTime,
     pub(super) record: Option<Record>,
+    /// What its last execution was asked for with.
+    pub(super) request: Option<Uuid>,
 }
 
 /// How far other poolers know of a session.

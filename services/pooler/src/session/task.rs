@@ -7,7 +7,9 @@ use domain::id::ExecutionId;
 use domain::session::ExecutionName;
 use pgconn::{ConnectionError, Event};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
+use super::execution::HEARTBEAT;
 use super::{Ended, Execution, Identity, LastEvents, Seat, Session, Work};
 use crate::backend::{Backend, wake_at};
 use crate::error::{Loss, LossCause, PoolerError};
@@ -80,12 +82,12 @@ async fn work_shared(
     session: &Session,
     held: Option<Seat>,
     execution: ExecutionId,
-    work: Work,
+    mut work: Work,
     pooler: &Pooler,
 ) -> Option<Seat> {
     let mut seat = match held {
         Some(seat) => seat,
-        None => match Box::pin(pooler.check_out(session, work.audience())).await {
+        None => match Box::pin(find_backend(session, &mut work, pooler)).await {
             Ok(seat) => seat,
             Err(NoBackend::Failed(PoolerError::Moved { owner })) => {
                 session.forget_execution();
@@ -122,6 +124,17 @@ async fn work_shared(
     }
     done.tell();
     kept
+}
+
+/// Looks for a backend, and has whoever reads hear that it goes on.
+async fn find_backend(session: &Session, work: &mut Work, pooler: &Pooler) -> Result<Seat, NoBackend> {
+    let mut found = Box::pin(pooler.check_out(session, work.audience()));
+    loop {
+        match timeout(HEARTBEAT, &mut found).await {
+            Ok(found) => return found,
+            Err(_) => work.waits(session.queue_position()),
+        }
+    }
 }
 
 /// Gives up work that no backend was found for.
@@ -264,7 +277,7 @@ async fn perform(session: &Session, backend: &mut Backend, execution: ExecutionI
         Work::Script {
             plan,
             output,
-            on_disconnect,
+            detaching,
         } => {
             let identity = Identity {
                 execution: ExecutionName {
@@ -276,7 +289,7 @@ async fn perform(session: &Session, backend: &mut Backend, execution: ExecutionI
             };
             let (ended, last) = Execution::new(backend, &session.control, Some(output), identity)
                 .watched_by(&session.watchers)
-                .on_disconnect(on_disconnect)
+                .detaching(detaching)
                 .run(plan)
                 .await;
             Done {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use rpc::query::v1::OnDisconnect;
+use rpc::events::EncodedEvents;
+use rpc::query::v1::execution_event::Kind;
+use rpc::query::v1::{ExecutionEvent, Heartbeat};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Audience, CopySource, Ended, PipeWriter, Plan};
+use super::{Audience, CopySource, Detaching, Ended, PipeWriter, Plan};
 use crate::error::PoolerError;
 
 /// Something for a session to do.
@@ -15,7 +17,7 @@ pub(crate) enum Work {
     Script {
         plan: Plan,
         output: PipeWriter,
-        on_disconnect: OnDisconnect,
+        detaching: Detaching,
     },
     /// A statement of which only the end matters.
     Quiet {
@@ -47,6 +49,22 @@ impl Work {
         }
     }
 
+    /// Tells whoever reads that it still waits for a backend.
+    pub(super) fn waits(&mut self, position: Option<usize>) {
+        let Self::Script { output, .. } = self else { return };
+        if output.has_room() {
+            let heartbeat = Heartbeat {
+                elapsed: None,
+                queue_position: position.map_or(0, |position| i32::try_from(position).unwrap_or(i32::MAX)),
+            };
+            let event = ExecutionEvent {
+                sequence: 0,
+                kind: Some(Kind::Heartbeat(heartbeat)),
+            };
+            output.push(EncodedEvents::encode(vec![event]), 0);
+        }
+    }
+
     /// Keeps it within what the instance allows statements and transactions, of which one may be open since then.
     pub(super) fn limit(
         &mut self,
@@ -65,9 +83,9 @@ impl Work {
         match self {
             Self::Script {
                 output,
-                on_disconnect,
+                detaching: Detaching::Cancel { grace },
                 ..
-            } if *on_disconnect != OnDisconnect::Continue => Some(output.audience()),
+            } => Some(output.audience(*grace)),
             Self::Script { .. } | Self::Quiet { .. } => None,
         }
     }

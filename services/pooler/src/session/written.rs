@@ -40,6 +40,7 @@ impl Session {
             incarnation: state.incarnation,
             untold: state.untold,
             pins: state.pins,
+            request: state.request,
             create_time: facts.create_time,
         }
     }
@@ -70,6 +71,7 @@ impl Session {
         let recovery = Recovery {
             incarnation: row.incarnation,
             untold: row.untold,
+            request: row.request,
         };
         Self::recovered(facts, recovery, clock)
     }

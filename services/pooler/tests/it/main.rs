@@ -11,6 +11,7 @@ mod limits;
 mod loss;
 mod opening;
 mod remote;
+mod resuming;
 mod scripts;
 mod sharing;
 mod support;

@@ -13,12 +13,16 @@ use store::servers::Server;
 use store::sessions::{Mode, Parting, Session, Standing, Taking};
 use store::succession::{Connection, SlotLease};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::support::{HOUR, World};
 
 fn process() -> IncarnationId {
     IncarnationId::generate(&SystemRandom)
 }
+
+/// What the last execution of each was asked for with.
+const REQUEST: Uuid = Uuid::from_u128(7);
 
 fn session(server: &Server) -> Session {
     Session {
@@ -36,6 +40,7 @@ fn session(server: &Server) -> Session {
         incarnation: 1,
         untold: false,
         pins: Pins::NONE,
+        request: None,
         create_time: OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
     }
 }
@@ -46,6 +51,7 @@ fn standing(session: &Session, pins: Pins) -> Standing {
         incarnation: 1,
         untold: false,
         pins,
+        request: Some(REQUEST),
     }
 }
 
@@ -107,6 +113,10 @@ async fn session_goes_on_as_it_was_where_it_was_parked_and_is_recovered_where_no
         .unwrap();
     assert_eq!(taken.len(), 2);
     let of = |id| taken.iter().find(|taken| taken.session.id == id).unwrap();
+    let parked = Session {
+        request: Some(REQUEST),
+        ..parked
+    };
     assert_eq!((&of(parked.id).session, &of(parked.id).loss), (&parked, &None));
     assert_eq!(of(lost.id).loss.as_deref(), Some("drained"));
     let taken = sessions

@@ -136,6 +136,10 @@ impl Sessions for SlotGiver {
         not_here()
     }
 
+    async fn resume_execution(&self, _: &UserToken, _: ExecutionName, _: i64) -> Result<EventStream, Status> {
+        not_here()
+    }
+
     async fn run_script(
         &self,
         _: &UserToken,

@@ -212,6 +212,20 @@ async fn play(state: Arc<State>, sql: String, events: Events) {
 #[async_trait]
 impl QueryService for Service {
     type ExecuteStream = Pin<Box<dyn Stream<Item = Result<EncodedEvents, Status>> + Send>>;
+    type ResumeExecutionStream = Self::ExecuteStream;
+
+    async fn resume_execution(
+        &self,
+        request: Request<ResumeExecutionRequest>,
+    ) -> Result<Response<Self::ResumeExecutionStream>, Status> {
+        self.0.admit(&request)?;
+        let reason = ErrorReason::ResultExpired;
+        Err(rpc::error::plain(
+            Code::FailedPrecondition,
+            reason,
+            "nothing is kept",
+        ))
+    }
 
     async fn open_session(
         &self,

@@ -143,7 +143,7 @@ fn other_events_are_encoded_as_generated() {
     });
     writer.row(&data_row(&[None])).unwrap();
     writer.event(completed.clone());
-    writer.event(Kind::Heartbeat(Heartbeat { elapsed: None }));
+    writer.event(Kind::Heartbeat(Heartbeat::default()));
     writer.copy_data(b"1\t2\n");
     let kinds = [
         (
@@ -153,7 +153,7 @@ fn other_events_are_encoded_as_generated() {
             }),
         ),
         (2, completed),
-        (0, Kind::Heartbeat(Heartbeat { elapsed: None })),
+        (0, Kind::Heartbeat(Heartbeat::default())),
         (
             3,
             Kind::CopyData(CopyData {

@@ -6,7 +6,7 @@ use rpc::query::v1::Heartbeat;
 use rpc::query::v1::execution_event::Kind;
 use tokio::time::Instant;
 
-use super::{CLOSING, Execution, HEARTBEAT, Interrupt, LINGER, Lost, PipeWriter, earliest};
+use super::{CLOSING, Detaching, Execution, HEARTBEAT, Interrupt, LINGER, Lost, PipeWriter, earliest};
 
 #[derive(Debug)]
 pub(super) struct Limits {
@@ -62,7 +62,17 @@ impl Execution<'_> {
         };
         let heartbeat = has_room.then(|| self.limits.sent + HEARTBEAT);
         let statement = self.limits.statement.filter(|_| self.interrupt.is_none());
-        earliest([pending, heartbeat, statement, self.limits.closing])
+        let reader = self.reader_deadline();
+        earliest([pending, heartbeat, statement, self.limits.closing, reader])
+    }
+
+    /// When it is cancelled if no reader comes.
+    fn reader_deadline(&self) -> Option<Instant> {
+        let Detaching::Cancel { grace } = self.detaching else {
+            return None;
+        };
+        let since = self.output.as_ref()?.detached_since()?;
+        since.checked_add(grace).filter(|_| self.interrupt.is_none())
     }
 
     /// True where a limit has passed that a server with much to say must not put off.
@@ -84,13 +94,19 @@ impl Execution<'_> {
         if self.interrupt.is_none() && self.limits.statement.is_some_and(|at| at <= now) {
             self.interrupt(Interrupt::TimedOut);
         }
+        if self.reader_deadline().is_some_and(|at| at <= now) {
+            self.interrupt(Interrupt::ReaderGone);
+        }
         if self.limits.pending.is_some_and(|since| since + LINGER <= now) {
             self.flush();
         }
         let has_room = self.output.as_ref().is_some_and(PipeWriter::has_room);
         if has_room && self.limits.sent + HEARTBEAT <= now {
             let elapsed = prost_types::Duration::try_from(self.limits.elapsed()).ok();
-            self.writer.event(Kind::Heartbeat(Heartbeat { elapsed }));
+            self.writer.event(Kind::Heartbeat(Heartbeat {
+                elapsed,
+                queue_position: 0,
+            }));
             self.flush();
         }
         Ok(())
