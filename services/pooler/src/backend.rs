@@ -9,6 +9,7 @@ use store::succession::Connection as Recorded;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 
+use crate::facts::XactFacts;
 use crate::hold::Hold;
 use crate::look::Baseline;
 use crate::pools::Pool;
@@ -31,6 +32,8 @@ pub(crate) struct Backend {
     pub(crate) hold: Hold,
     /// Who it was when it was new.
     pub(crate) baseline: Baseline,
+    /// What it may be asked before a COMMIT.
+    pub(crate) xact_facts: XactFacts,
     /// When its lifetime is over; nothing for one without.
     pub(crate) retires: Option<Instant>,
     /// The pool it belongs to, which is known as long as it has a backend.
@@ -51,6 +54,7 @@ impl Backend {
             timer: Box::pin(sleep_until(Instant::now())),
             hold: Hold::for_life(),
             baseline: Baseline::default(),
+            xact_facts: XactFacts::default(),
             retires: None,
             pool: None,
             entry: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use auth::AuthError;
 use domain::egress::EgressDenied;
 use domain::pin::Pins;
-use domain::session::PoolerId;
+use domain::session::{ExecutionName, PoolerId};
 use rpc::query::v1::TransactionStatus;
 use thiserror::Error;
 use uuid::Uuid;
@@ -107,6 +107,14 @@ pub enum PoolerError {
     /// The execution has ended.
     #[error("the execution has ended")]
     ExecutionFinished,
+    /// The backend was lost with a COMMIT under way.
+    #[error(
+        "the connection to the server was lost with a COMMIT under way; GetExecution tells what became of it"
+    )]
+    OutcomeUnknown {
+        /// What sent it.
+        execution: ExecutionName,
+    },
     /// The execution was cancelled before it did anything.
     #[error("cancelled before anything was done")]
     ExecutionCancelled,

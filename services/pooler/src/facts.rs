@@ -2,10 +2,13 @@
 //!
 //! Every name is qualified: a database may have functions and operators of its own that look like the system's.
 
+use std::sync::Arc;
+
 use pgconn::{Connection, Event};
 use time::OffsetDateTime;
 
 use crate::error::TargetError;
+use crate::history::{HISTORY, History};
 use crate::look::Baseline;
 
 const INSTANCE: &str = "SELECT pg_catalog.pg_backend_pid(), \
@@ -16,7 +19,15 @@ const INSTANCE: &str = "SELECT pg_catalog.pg_backend_pid(), \
     pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE'), \
     SESSION_USER, CURRENT_USER, \
     (SELECT pg_catalog.date_part('epoch', a.backend_start)::pg_catalog.numeric(20,6) \
-     FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a)";
+     FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a), \
+    (SELECT pg_catalog.bool_and(pg_catalog.has_function_privilege(f.function, 'EXECUTE')) FROM (VALUES \
+        (pg_catalog.to_regprocedure('pg_catalog.pg_current_wal_lsn()')), \
+        (pg_catalog.to_regprocedure('pg_catalog.pg_walfile_name(pg_catalog.pg_lsn)')), \
+        (pg_catalog.to_regprocedure('pg_catalog.pg_stat_get_bgwriter_stat_reset_time()'))) AS f (function)), \
+    pg_catalog.has_function_privilege( \
+        pg_catalog.to_regprocedure('pg_catalog.pg_current_xact_id_if_assigned()'), 'EXECUTE'), \
+    pg_catalog.has_function_privilege( \
+        pg_catalog.to_regprocedure('pg_catalog.txid_current_if_assigned()'), 'EXECUTE')";
 const SYSTEM_IDENTIFIER: &str = "SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c";
 const ROLE: &str = "SELECT r.rolname, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolreplication, \
     r.rolbypassrls, r.rolconnlimit, pg_catalog.pg_has_role(r.oid, 'pg_monitor', 'MEMBER') \
@@ -41,6 +52,19 @@ pub(crate) struct InstanceFacts {
     pub(crate) baseline: Baseline,
     /// When the server took the connection: `pg_stat_activity.backend_start`.
     pub(crate) backend_start: OffsetDateTime,
+    /// What it may be asked before a COMMIT.
+    pub(crate) xact_facts: XactFacts,
+}
+
+/// What a connection may ask about its transactions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct XactFacts {
+    /// The function that tells a transaction's id, where the role may execute one.
+    pub(crate) xid_function: Option<&'static str>,
+    /// True where the role may read the server's history.
+    pub(crate) reads_history: bool,
+    /// The history; nothing on a standby.
+    pub(crate) history: Option<Arc<History>>,
 }
 
 /// What the role of a connection may do.
@@ -59,10 +83,17 @@ pub(crate) struct RoleFacts {
 /// Asks the instance.
 pub(crate) async fn instance(connection: &mut Connection) -> Result<InstanceFacts, TargetError> {
     let row = one_row(connection, INSTANCE, drop).await?;
-    let system_identifier = if truth(&row, 5) {
-        Some(text(&one_row(connection, SYSTEM_IDENTIFIER, drop).await?, 0).to_owned())
-    } else {
-        None
+    let reads_history = truth(&row, 5) && truth(&row, 9);
+    let identity = match (truth(&row, 5), reads_history) {
+        (true, true) => one_row(connection, HISTORY, drop).await?,
+        (true, false) => one_row(connection, SYSTEM_IDENTIFIER, drop).await?,
+        (false, _) => Vec::new(),
+    };
+    let xid_function = match (truth(&row, 10), truth(&row, 11)) {
+        (true, _) => Some("pg_current_xact_id_if_assigned"),
+        // PostgreSQL 12 and older.
+        (false, true) => Some("txid_current_if_assigned"),
+        (false, false) => None,
     };
     Ok(InstanceFacts {
         is_pooler: connection
@@ -70,7 +101,7 @@ pub(crate) async fn instance(connection: &mut Connection) -> Result<InstanceFact
             .is_none_or(|pid| text(&row, 0) != pid.to_string()),
         server_version: text(&row, 1).to_owned(),
         in_recovery: truth(&row, 2),
-        system_identifier,
+        system_identifier: identity.first().cloned(),
         postmaster_start_time: start_time(text(&row, 3)),
         max_connections: text(&row, 4).parse().unwrap_or_default(),
         baseline: Baseline {
@@ -78,6 +109,11 @@ pub(crate) async fn instance(connection: &mut Connection) -> Result<InstanceFact
             current_user: text(&row, 7).to_owned(),
         },
         backend_start: start_time(text(&row, 8)),
+        xact_facts: XactFacts {
+            xid_function,
+            reads_history,
+            history: History::read(&identity).map(Arc::new),
+        },
     })
 }
 

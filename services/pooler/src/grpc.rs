@@ -19,11 +19,11 @@ use rpc::pooler::v1::{
     BeginTransactionRequest, BeginTransactionResponse, CancelExecutionRequest, CancelExecutionResponse,
     CloseSessionRequest, CloseSessionResponse, CommitTransactionRequest, CommitTransactionResponse,
     CopyInRequest, CopyInResponse, ExecuteRequest, GetExecutionRequest, GetExecutionResponse,
-    GetSessionRequest, GetSessionResponse, KeepSessionAliveRequest, KeepSessionAliveResponse,
-    LeaseSlotsRequest, LeaseSlotsResponse, ListSessionsRequest, ListSessionsResponse, OpenSessionRequest,
-    OpenSessionResponse, RelinquishRequest, RelinquishResponse, ResumeExecutionRequest,
-    RollbackTransactionRequest, RollbackTransactionResponse, RunScriptRequest, TestServerRequest,
-    TestServerResponse, WatchSessionRequest, WatchSessionResponse,
+    GetSessionRequest, GetSessionResponse, GetTransactionOutcomeRequest, GetTransactionOutcomeResponse,
+    KeepSessionAliveRequest, KeepSessionAliveResponse, LeaseSlotsRequest, LeaseSlotsResponse,
+    ListSessionsRequest, ListSessionsResponse, OpenSessionRequest, OpenSessionResponse, RelinquishRequest,
+    RelinquishResponse, ResumeExecutionRequest, RollbackTransactionRequest, RollbackTransactionResponse,
+    RunScriptRequest, TestServerRequest, TestServerResponse, WatchSessionRequest, WatchSessionResponse,
 };
 use rpc::query::v1::copy_in_request::Kind as CopyInKind;
 use secrecy::SecretString;
@@ -208,12 +208,28 @@ impl PoolerService for PoolerGrpc {
         request: Request<GetExecutionRequest>,
     ) -> Result<Response<GetExecutionResponse>, Status> {
         let token = self.token(&request)?;
-        let execution = self
-            .pooler
-            .get_execution(&token, name("name", &request.get_ref().name)?)
-            .await?;
+        let asked = &request.get_ref().name;
+        let execution = match asked.strip_suffix("/executions/-") {
+            Some(session) => {
+                let session = name("name", session)?;
+                self.pooler.get_last_execution(&token, session).await?
+            }
+            None => self.pooler.get_execution(&token, name("name", asked)?).await?,
+        };
         Ok(Response::new(GetExecutionResponse {
             execution: Some(execution),
+        }))
+    }
+
+    async fn get_transaction_outcome(
+        &self,
+        request: Request<GetTransactionOutcomeRequest>,
+    ) -> Result<Response<GetTransactionOutcomeResponse>, Status> {
+        let token = self.token(&request)?;
+        let request = required("request", request.into_inner().request)?;
+        let response = Sessions::get_transaction_outcome(&self.pooler, &token, ANY_INSTANCE, request).await?;
+        Ok(Response::new(GetTransactionOutcomeResponse {
+            response: Some(response),
         }))
     }
 

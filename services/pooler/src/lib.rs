@@ -13,6 +13,7 @@ mod events;
 mod facts;
 mod forerunner;
 pub mod grpc;
+mod history;
 mod hold;
 mod idle;
 mod instances;

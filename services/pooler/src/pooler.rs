@@ -3,6 +3,7 @@
 mod administration;
 mod adoption;
 mod burial;
+mod commit_outcome;
 mod executing;
 mod fetching;
 mod killing;

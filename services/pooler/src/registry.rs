@@ -4,16 +4,18 @@
 //! another user, one that ended and one that never was are the same.
 
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::id::{ServerId, UserId};
-use domain::session::SessionName;
+use domain::session::{ExecutionName, SessionName};
 use parking_lot::{Mutex, RwLock};
+use rpc::query::v1::CommitOutcome;
 use tokio::time::Instant;
 
 use crate::error::{Loss, PoolerError};
-use crate::session::Session;
+use crate::session::{LastExecution, Session};
 
 /// How long the end of a session is remembered.
 const MEMORY: Duration = Duration::from_secs(3600);
@@ -27,11 +29,13 @@ pub(crate) struct Registry {
     ended: Mutex<Tombstones>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Tombstone {
     owner: UserId,
     loss: Loss,
     at: Instant,
+    /// What it ran last, where that was here.
+    last: Option<LastExecution>,
 }
 
 #[derive(Debug, Default)]
@@ -58,9 +62,13 @@ impl Tombstones {
         }
     }
 
-    fn loss(&self, name: &SessionName, owner: UserId) -> Option<Loss> {
-        let tombstone = self.by_name.get(name)?;
-        (tombstone.owner == owner && tombstone.at.elapsed() <= MEMORY).then_some(tombstone.loss)
+    fn get(&mut self, name: &SessionName, owner: UserId) -> Option<&mut Tombstone> {
+        let tombstone = self.by_name.get_mut(name)?;
+        (tombstone.owner == owner && tombstone.at.elapsed() <= MEMORY).then_some(tombstone)
+    }
+
+    fn loss(&mut self, name: &SessionName, owner: UserId) -> Option<Loss> {
+        self.get(name, owner).map(|tombstone| tombstone.loss)
     }
 }
 
@@ -82,19 +90,47 @@ impl Registry {
 
     /// Remembers the end of a session that was never here.
     pub(crate) fn lost_elsewhere(&self, name: SessionName, owner: UserId, loss: Loss) {
-        self.remove(name, owner, loss);
+        self.remove(name, owner, loss, None);
     }
 
     /// Takes a session away and remembers why it ended.
     pub(crate) fn end(&self, session: &Session, loss: Loss) {
-        self.remove(session.facts.name, session.facts.owner, loss);
+        // One that never began is no more than the session.
+        let last = session.last_execution().filter(LastExecution::has_ended);
+        self.remove(session.facts.name, session.facts.owner, loss, last);
     }
 
-    fn remove(&self, name: SessionName, owner: UserId, loss: Loss) {
+    /// The last execution of a session of the caller that has ended here.
+    pub(crate) fn last_execution(&self, name: SessionName, caller: UserId) -> Option<LastExecution> {
+        self.ended.lock().get(&name, caller)?.last.clone()
+    }
+
+    /// Notes what the server said of a transaction that an execution was to commit.
+    pub(crate) fn settle(
+        &self,
+        name: ExecutionName,
+        caller: UserId,
+        xid: NonZeroU64,
+        outcome: CommitOutcome,
+    ) {
+        if let Some(session) = self.sessions.read().get(&name.session) {
+            session.settle(name.execution, xid, outcome);
+        }
+        let mut ended = self.ended.lock();
+        let last = ended
+            .get(&name.session, caller)
+            .and_then(|tombstone| tombstone.last.as_mut());
+        if let Some(commit) = last.and_then(|last| last.commit_of(name.execution)) {
+            commit.settle(xid, outcome);
+        }
+    }
+
+    fn remove(&self, name: SessionName, owner: UserId, loss: Loss, last: Option<LastExecution>) {
         let tombstone = Tombstone {
             owner,
             loss,
             at: Instant::now(),
+            last,
         };
         // In this order it is never neither here nor there.
         self.ended.lock().remember(name, tombstone);
@@ -183,6 +219,7 @@ mod tests {
             owner,
             loss: LOSS,
             at: Instant::now(),
+            last: None,
         };
         tombstones.remember(name, tombstone);
         assert_eq!(tombstones.loss(&name, owner), Some(LOSS));
@@ -200,6 +237,7 @@ mod tests {
                 owner,
                 loss: LOSS,
                 at: Instant::now(),
+                last: None,
             };
             tombstones.remember(*name, tombstone);
         }

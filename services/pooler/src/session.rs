@@ -4,6 +4,7 @@
 //! that neither can hit something else.
 
 mod cancelling;
+mod commit;
 mod control;
 mod copy_source;
 mod execution;
@@ -17,6 +18,7 @@ mod watchers;
 mod work;
 mod written;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +31,8 @@ use domain::session::{ExecutionName, SessionName};
 use parking_lot::{Mutex, MutexGuard};
 use rpc::query;
 use rpc::query::v1::{
-    ExecutionOutcome, PinReason, SessionMode, SessionState, TransactionStatus, WatchSessionResponse,
+    CommitOutcome, ExecutionOutcome, PinReason, SessionMode, SessionState, TransactionStatus,
+    WatchSessionResponse,
 };
 use store::sessions::Standing;
 use time::OffsetDateTime;
@@ -39,10 +42,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub(crate) use self::commit::{Commit, Known, Transaction};
 pub(crate) use self::control::Control;
 pub(crate) use self::copy_source::{CopySender, CopySource, copy_channel};
 pub(crate) use self::execution::{Ended, Execution, Identity, LastEvents, Lost, Plan};
 pub(crate) use self::pipe::{Audience, Detaching, PipeReader, PipeWriter, Recording, pipe};
+pub(crate) use self::record::LastExecution;
 use self::record::{Record, ShortError};
 use self::state::{State, Written};
 pub(crate) use self::task::{run, run_shared};
@@ -327,6 +332,7 @@ impl Session {
             outcome: ExecutionOutcome::Unspecified,
             rows: 0,
             error: None,
+            commit: None,
         });
         state.work = Some(work);
         self.control.reset();
@@ -439,29 +445,27 @@ impl Session {
         })
     }
 
-    /// The last execution, if it is that one.
-    pub(crate) fn execution(&self, id: ExecutionId) -> Result<query::v1::Execution, PoolerError> {
-        let name = ExecutionName {
-            session: self.facts.name,
-            execution: id,
-        }
-        .to_string();
+    /// The last execution, also once the session ends; nothing where it had none.
+    pub(crate) fn last_execution(&self) -> Option<LastExecution> {
         let state = self.state.lock();
-        state.alive()?;
-        let Some(record) = state.record.as_ref().filter(|record| record.id == id) else {
-            return Err(PoolerError::NotFound { resource: name });
-        };
-        let running = record.end_time.is_none();
-        Ok(query::v1::Execution {
-            name,
-            running,
-            outcome: record.outcome.into(),
-            row_count: if running { self.control.rows() } else { record.rows },
-            error: record.error.as_ref().map(ShortError::expand),
-            start_time: Some(timestamp(record.start_time)),
-            end_time: record.end_time.map(timestamp),
-            transaction_status: state.transaction.into(),
+        let mut record = state.record.clone()?;
+        if record.end_time.is_none() {
+            record.rows = self.control.rows();
+            record.commit = self.control.commit();
+        }
+        Some(LastExecution {
+            record,
+            transaction: state.transaction,
         })
+    }
+
+    /// Notes what the server said of a transaction that an execution was to commit.
+    pub(crate) fn settle(&self, execution: ExecutionId, xid: NonZeroU64, outcome: CommitOutcome) {
+        let mut state = self.state.lock();
+        let record = state.record.as_mut().filter(|record| record.id == execution);
+        if let Some(commit) = record.and_then(|record| record.commit.as_mut()) {
+            commit.settle(xid, outcome);
+        }
     }
 
     /// How long it may be idle as it stands, and why it ends then.
@@ -718,6 +722,7 @@ impl Session {
             record.outcome = ended.outcome;
             record.rows = ended.rows;
             record.error = ended.error.as_ref().map(ShortError::of);
+            record.commit.clone_from(&ended.commit);
         }
         let gone = match (&ended.lost, ended.cancel_in_doubt) {
             (Some(Lost::Killed), _) => Some(LossCause::Killed),

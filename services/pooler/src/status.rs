@@ -65,6 +65,11 @@ impl From<PoolerError> for Status {
             PoolerError::ExecutionCancelled => {
                 plain(Code::Cancelled, ErrorReason::ExecutionCancelled, message)
             }
+            PoolerError::OutcomeUnknown { execution } => {
+                let metadata = [("execution", execution.to_string())];
+                let reason = ErrorReason::OutcomeUnknown;
+                status(Code::Unknown, reason, message, metadata, ErrorDetails::new())
+            }
             PoolerError::TransactionState { status: transaction } => {
                 let metadata = [("transaction", transaction_name(transaction))];
                 let (code, reason) = (Code::FailedPrecondition, ErrorReason::TransactionState);

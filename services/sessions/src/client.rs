@@ -141,7 +141,7 @@ impl PoolerClient {
             };
             match rpc::error::reason(&error) {
                 Some(ErrorReason::Moved) => to = named_owner(&error),
-                Some(ErrorReason::SessionStateLost | ErrorReason::ResourceNotFound) => {
+                Some(ErrorReason::ResourceNotFound) => {
                     self.found.forget(name.session);
                     return Err(error);
                 }
@@ -163,6 +163,24 @@ impl PoolerClient {
         let snapshot = self.directory.snapshot();
         let entry = snapshot.poolers.iter().find(|entry| entry.pooler == holder);
         entry.cloned().ok_or_else(unavailable)
+    }
+
+    async fn execution(
+        &self,
+        token: &UserToken,
+        session: SessionName,
+        name: String,
+    ) -> Result<query::v1::Execution, Status> {
+        let message = pooler::v1::GetExecutionRequest { name };
+        let answer = self.at_session(
+            token,
+            session,
+            message,
+            Repeating::Harmless,
+            |mut client, request| async move { client.get_execution(request).await }.boxed(),
+        );
+        let answer = answer.await;
+        whole(answer?.into_inner().execution)
     }
 
     /// Asks the owner of an instance, or one after the other who may become it, and goes where it is sent. What
@@ -439,18 +457,35 @@ impl Sessions for PoolerClient {
         token: &UserToken,
         name: ExecutionName,
     ) -> Result<query::v1::Execution, Status> {
-        let message = pooler::v1::GetExecutionRequest {
-            name: name.to_string(),
+        self.execution(token, name.session, name.to_string()).await
+    }
+
+    async fn get_last_execution(
+        &self,
+        token: &UserToken,
+        session: SessionName,
+    ) -> Result<query::v1::Execution, Status> {
+        self.execution(token, session, format!("{session}/executions/-"))
+            .await
+    }
+
+    async fn get_transaction_outcome(
+        &self,
+        token: &UserToken,
+        instance: InstanceId,
+        request: query::v1::GetTransactionOutcomeRequest,
+    ) -> Result<query::v1::GetTransactionOutcomeResponse, Status> {
+        let message = pooler::v1::GetTransactionOutcomeRequest {
+            request: Some(request),
         };
-        let answer = self.at_session(
-            token,
-            name.session,
+        let answer = self.at_instance(
+            instance,
+            Some(token),
             message,
             Repeating::Harmless,
-            |mut client, request| async move { client.get_execution(request).await }.boxed(),
+            |mut client, request| async move { client.get_transaction_outcome(request).await }.boxed(),
         );
-        let answer = answer.await;
-        whole(answer?.into_inner().execution)
+        whole(answer.await?.into_inner().response)
     }
 
     async fn cancel_execution(&self, token: &UserToken, name: ExecutionName) -> Result<(), Status> {

@@ -95,6 +95,21 @@ pub trait Sessions: Send + Sync + 'static {
         name: ExecutionName,
     ) -> Result<query::v1::Execution, Status>;
 
+    /// Reads how a session's last execution stands.
+    async fn get_last_execution(
+        &self,
+        token: &UserToken,
+        session: SessionName,
+    ) -> Result<query::v1::Execution, Status>;
+
+    /// Asks a server of `instance` what became of a transaction.
+    async fn get_transaction_outcome(
+        &self,
+        token: &UserToken,
+        instance: InstanceId,
+        request: query::v1::GetTransactionOutcomeRequest,
+    ) -> Result<query::v1::GetTransactionOutcomeResponse, Status>;
+
     /// Asks for an execution to be cancelled.
     async fn cancel_execution(&self, token: &UserToken, name: ExecutionName) -> Result<(), Status>;
 

@@ -1,7 +1,7 @@
-//! GetExecution, CancelExecution.
+//! GetExecution, ResumeExecution, CancelExecution.
 
 use ::sessions::EventStream;
-use domain::session::ExecutionName;
+use domain::session::{ExecutionName, SessionName};
 use rpc::query::v1::{
     CancelExecutionRequest, CancelExecutionResponse, GetExecutionRequest, GetExecutionResponse,
     ResumeExecutionRequest,
@@ -24,8 +24,17 @@ pub(crate) async fn get_execution(
     api: &Context,
     call: Call<GetExecutionRequest>,
 ) -> Result<GetExecutionResponse, Error> {
-    let name = name(&call.message.name)?;
-    let execution = api.sessions.get_execution(&call.token, name).await?;
+    let execution = match call.message.name.strip_suffix("/executions/-") {
+        Some(session) => {
+            let session: SessionName = session.parse().map_err(|error| Error::invalid("name", error))?;
+            note(session);
+            api.sessions.get_last_execution(&call.token, session).await?
+        }
+        None => {
+            let name = name(&call.message.name)?;
+            api.sessions.get_execution(&call.token, name).await?
+        }
+    };
     Ok(GetExecutionResponse {
         execution: Some(execution),
     })

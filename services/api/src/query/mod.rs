@@ -7,6 +7,7 @@
 mod copy_in;
 mod execute;
 mod executions;
+mod get_transaction_outcome;
 mod open_session;
 mod result;
 mod run_query;
@@ -38,6 +39,7 @@ rpcs! {
         sessions::close_session(CloseSessionRequest) -> CloseSessionResponse;
         run_query::run_query(RunQueryRequest) -> RunQueryResponse;
         executions::get_execution(GetExecutionRequest) -> GetExecutionResponse;
+        get_transaction_outcome::get_transaction_outcome(GetTransactionOutcomeRequest) -> GetTransactionOutcomeResponse;
         executions::cancel_execution(CancelExecutionRequest) -> CancelExecutionResponse;
         transactions::begin_transaction(BeginTransactionRequest) -> BeginTransactionResponse;
         transactions::commit_transaction(CommitTransactionRequest) -> CommitTransactionResponse;

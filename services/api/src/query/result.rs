@@ -94,6 +94,7 @@ impl Collector {
             Some(Kind::Notice(notice)) => self.notice(notice.message.unwrap_or_default()),
             // Made for readers of the stream: a COPY to standard output has no place in a response.
             Some(Kind::CopyData(_)) => self.current.truncated = true,
+            Some(Kind::Committing(committing)) => self.response.transaction = committing.transaction,
             Some(Kind::Finished(finished)) => {
                 self.response.outcome = finished.outcome;
                 self.finished = true;

@@ -150,6 +150,23 @@ impl Sessions for FakeSessions {
         absent()
     }
 
+    async fn get_last_execution(
+        &self,
+        _: &UserToken,
+        _: SessionName,
+    ) -> Result<query::v1::Execution, Status> {
+        absent()
+    }
+
+    async fn get_transaction_outcome(
+        &self,
+        _: &UserToken,
+        _: InstanceId,
+        _: query::v1::GetTransactionOutcomeRequest,
+    ) -> Result<query::v1::GetTransactionOutcomeResponse, Status> {
+        absent()
+    }
+
     async fn cancel_execution(&self, _: &UserToken, _: ExecutionName) -> Result<(), Status> {
         absent()
     }

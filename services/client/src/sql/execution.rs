@@ -290,7 +290,7 @@ impl Execution {
                 self.session.pins.clone_from(&finished.pins);
                 running.finished = Some(finished);
             }
-            Kind::CopyOutStarted(_) | Kind::Heartbeat(_) => {}
+            Kind::CopyOutStarted(_) | Kind::Heartbeat(_) | Kind::Committing(_) => {}
         }
         Ok(())
     }

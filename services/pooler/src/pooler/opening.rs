@@ -346,6 +346,7 @@ async fn dial(
     match timeout(QUESTIONS, facts::instance(&mut backend.connection)).await {
         Ok(Ok(facts)) => {
             backend.baseline = facts.baseline.clone();
+            backend.xact_facts = facts.xact_facts.clone();
             Ok((backend, facts))
         }
         Ok(Err(error)) => {

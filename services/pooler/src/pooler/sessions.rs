@@ -13,7 +13,8 @@ use futures::stream::{BoxStream, unfold};
 use rpc::query::v1::copy_in_request::Kind as CopyInKind;
 use rpc::query::v1::{
     BeginTransactionRequest, CommitTransactionResponse, CopyInRequest, CopyInResponse, ExecuteRequest,
-    ExecutionOutcome, IsolationLevel, OpenSessionRequest, TransactionStatus,
+    ExecutionOutcome, GetTransactionOutcomeRequest, GetTransactionOutcomeResponse, IsolationLevel,
+    OpenSessionRequest, TransactionStatus,
 };
 use rpc::{pooler, query, server};
 use telemetry::rpc::Id;
@@ -23,7 +24,7 @@ use tonic::Status;
 use super::Pooler;
 use crate::error::{Loss, LossCause, PoolerError, TargetError};
 use crate::request::{self, invalid};
-use crate::session::{CopySender, CopySource, Ended, Plan, Session, Work, copy_channel};
+use crate::session::{Commit, CopySender, CopySource, Ended, Plan, Session, Work, copy_channel};
 
 #[async_trait]
 impl Sessions for Pooler {
@@ -95,8 +96,10 @@ impl Sessions for Pooler {
         name: ExecutionName,
         after: i64,
     ) -> Result<EventStream, Status> {
-        let session = self.session(token, name.session).await?;
-        session.execution(name.execution)?;
+        let caller = self.caller(token, Permission::SessionsUse).await?;
+        // Also where the session has ended since, perhaps with its connection.
+        self.known(token, &caller, name.session, Some(name.execution))
+            .await?;
         Ok(self.0.results.attach(name.execution, after).await?)
     }
 
@@ -114,10 +117,24 @@ impl Sessions for Pooler {
         token: &UserToken,
         name: ExecutionName,
     ) -> Result<query::v1::Execution, Status> {
-        Ok(self
-            .session(token, name.session)
-            .await?
-            .execution(name.execution)?)
+        Ok(self.execution(token, name.session, Some(name.execution)).await?)
+    }
+
+    async fn get_last_execution(
+        &self,
+        token: &UserToken,
+        session: SessionName,
+    ) -> Result<query::v1::Execution, Status> {
+        Ok(self.execution(token, session, None).await?)
+    }
+
+    async fn get_transaction_outcome(
+        &self,
+        token: &UserToken,
+        _instance: InstanceId,
+        request: GetTransactionOutcomeRequest,
+    ) -> Result<GetTransactionOutcomeResponse, Status> {
+        Ok(self.transaction_outcome(token, request).await?)
     }
 
     async fn cancel_execution(&self, token: &UserToken, name: ExecutionName) -> Result<(), Status> {
@@ -214,7 +231,11 @@ pub(super) fn note(name: SessionName) {
 
 impl Pooler {
     /// The caller's session.
-    async fn session(&self, token: &UserToken, name: SessionName) -> Result<Arc<Session>, PoolerError> {
+    pub(super) async fn session(
+        &self,
+        token: &UserToken,
+        name: SessionName,
+    ) -> Result<Arc<Session>, PoolerError> {
         let caller = self.caller(token, Permission::SessionsUse).await?;
         note(name);
         loop {
@@ -241,8 +262,8 @@ impl Pooler {
         copy: CopySource,
         allowed: impl FnOnce(TransactionStatus) -> bool,
     ) -> Result<Ended, PoolerError> {
-        let answer = self.start_quiet(session, plan, copy, allowed)?;
-        answered(session, answer.await)
+        let (execution, answer) = self.start_quiet(session, plan, copy, allowed)?;
+        answered(session, execution, answer.await)
     }
 
     fn start_quiet(
@@ -251,12 +272,13 @@ impl Pooler {
         plan: Plan,
         copy: CopySource,
         allowed: impl FnOnce(TransactionStatus) -> bool,
-    ) -> Result<oneshot::Receiver<Result<Ended, PoolerError>>, PoolerError> {
+    ) -> Result<(ExecutionId, oneshot::Receiver<Result<Ended, PoolerError>>), PoolerError> {
         let (reply, answer) = oneshot::channel();
         let work = Work::Quiet { plan, copy, reply };
-        let needs = session.start(self.execution_id(), work, 0, allowed)?;
+        let execution = self.execution_id();
+        let needs = session.start(execution, work, 0, allowed)?;
         self.serve(session, needs);
-        Ok(answer)
+        Ok((execution, answer))
     }
 
     async fn copy_in(
@@ -282,13 +304,13 @@ impl Pooler {
         let timeout = request::statement_timeout("start.statement_timeout", start.statement_timeout)?;
         let plan = Plan::statement(start.sql, timeout);
         let (pieces, copy) = copy_channel();
-        let mut answer = self.start_quiet(session, plan, copy, |_| true)?;
+        let (execution, mut answer) = self.start_quiet(session, plan, copy, |_| true)?;
         let ended = tokio::select! {
             biased;
             ended = &mut answer => ended,
             () = feed(requests, pieces) => answer.await,
         };
-        let ended = answered(session, ended)?;
+        let ended = answered(session, execution, ended)?;
         let failed = ended.error.is_some();
         Ok(CopyInResponse {
             command_tag: if failed { String::new() } else { ended.tag },
@@ -305,6 +327,7 @@ impl Pooler {
 
 fn answered(
     session: &Session,
+    execution: ExecutionId,
     answer: Result<Result<Ended, PoolerError>, oneshot::error::RecvError>,
 ) -> Result<Ended, PoolerError> {
     let cut_short = |ended: &Ended| {
@@ -315,6 +338,15 @@ fn answered(
         Ok(Ok(ended)) if ended.lost.is_none() && cut_short(&ended) => Err(PoolerError::ExecutionCancelled),
         Ok(Ok(ended)) if ended.lost.is_none() => Ok(ended),
         Ok(Err(error)) => Err(error),
+        // The session is gone as well, but what became of the transaction matters more.
+        Ok(Ok(ended)) if ended.commit.as_ref().is_some_and(Commit::is_sent) => {
+            Err(PoolerError::OutcomeUnknown {
+                execution: ExecutionName {
+                    session: session.facts.name,
+                    execution,
+                },
+            })
+        }
         // The session is gone; one that shares backends goes on and says that it was recovered.
         Ok(Ok(_)) | Err(_) => Err(session.describe().err().unwrap_or(PoolerError::SessionRecovered {
             current: session.incarnation(),

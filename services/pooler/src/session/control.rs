@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use super::commit::Commit;
 
 /// The flags of one backend's task.
 #[derive(Debug, Default)]
@@ -13,6 +16,7 @@ pub(crate) struct Control {
     cancel: AtomicBool,
     close: AtomicBool,
     rows: AtomicI64,
+    commit: Mutex<Option<Commit>>,
 }
 
 impl Control {
@@ -20,6 +24,7 @@ impl Control {
     pub(crate) fn reset(&self) {
         self.cancel.store(false, Ordering::Release);
         self.rows.store(0, Ordering::Relaxed);
+        self.set_commit(None);
     }
 
     /// Asks for the running execution to be cancelled. Call it only while that execution cannot change.
@@ -49,5 +54,14 @@ impl Control {
 
     pub(crate) fn set_rows(&self, rows: i64) {
         self.rows.store(rows, Ordering::Relaxed);
+    }
+
+    /// The last COMMIT that was announced.
+    pub(crate) fn commit(&self) -> Option<Commit> {
+        self.commit.lock().clone()
+    }
+
+    pub(crate) fn set_commit(&self, commit: Option<Commit>) {
+        *self.commit.lock() = commit;
     }
 }

@@ -4,6 +4,7 @@
 //! Invariants: a statement is given to the backend only when it is ready and no cancel request is under way; what the
 //! server says is taken from the socket only while the reader has room for it, or when nobody wants it any more.
 
+mod commit;
 mod limits;
 mod script;
 mod statement;
@@ -17,10 +18,12 @@ use rpc::query::v1::{ExecutionFinished, ExecutionOutcome, ExecutionStarted, SqlE
 use thiserror::Error;
 use tokio::time::Instant;
 
+use self::commit::Question;
 use self::limits::Limits;
 pub(crate) use self::script::Plan;
 use self::statement::Statement;
 use super::cancelling::Cancelling;
+use super::commit::Commit;
 use super::control::Control;
 use super::copy_source::{CopySource, Feed};
 use super::pipe::{Detaching, PipeWriter};
@@ -86,6 +89,8 @@ pub(crate) struct Ended {
     pub(crate) pins: Pins,
     /// Since when its transaction is open, if one is.
     pub(crate) transaction_since: Option<Instant>,
+    /// The last COMMIT that was announced.
+    pub(crate) commit: Option<Commit>,
 }
 
 impl Ended {
@@ -102,6 +107,7 @@ impl Ended {
             cancel_in_doubt: false,
             pins: Pins::NONE,
             transaction_since: None,
+            commit: None,
         }
     }
 
@@ -153,6 +159,10 @@ pub(crate) struct Execution<'a> {
     cancel_in_doubt: bool,
     /// Since when a transaction is open, or the statement runs.
     transaction_since: Option<Instant>,
+    /// A question of ours that the server is to answer.
+    question: Option<Question>,
+    /// The last COMMIT that was announced.
+    commit: Option<Commit>,
     rows: i64,
     error: Option<SqlError>,
     /// A statement was not run or failed.
@@ -186,6 +196,8 @@ impl<'a> Execution<'a> {
             cancelling: None,
             cancel_in_doubt: false,
             transaction_since: None,
+            question: None,
+            commit: None,
             rows: 0,
             error: None,
             incomplete: false,
@@ -246,6 +258,7 @@ impl<'a> Execution<'a> {
             transaction_since: self
                 .transaction_since
                 .filter(|_| transaction != pgconn::TransactionStatus::Idle),
+            commit: self.commit,
         };
         let mut writer = self.writer;
         writer.event(Kind::Finished(ended.finished(self.limits.elapsed())));

@@ -1,8 +1,13 @@
 //! What is kept of a session's last execution: little, since every open session keeps one.
 
 use domain::id::ExecutionId;
-use rpc::query::v1::{ExecutionOutcome, ServerMessage, SqlError};
+use domain::session::{ExecutionName, SessionName};
+use rpc::query;
+use rpc::query::v1::{ExecutionOutcome, ServerMessage, SqlError, TransactionStatus};
 use time::OffsetDateTime;
+
+use super::commit::{Commit, Known};
+use crate::timestamp::timestamp;
 
 /// Bytes kept of an error's message.
 const MOST_MESSAGE: usize = 120;
@@ -16,6 +21,56 @@ pub(super) struct Record {
     pub(super) outcome: ExecutionOutcome,
     pub(super) rows: i64,
     pub(super) error: Option<ShortError>,
+    pub(super) commit: Option<Commit>,
+}
+
+/// What is left of a session that has ended: its last execution, and the transaction as the server stated it last.
+#[derive(Debug, Clone)]
+pub(crate) struct LastExecution {
+    pub(super) record: Record,
+    pub(super) transaction: TransactionStatus,
+}
+
+impl LastExecution {
+    /// As clients see it, if it is the one they ask for; nothing is the last one, whichever that was.
+    pub(crate) fn known(&self, session: SessionName, asked: Option<ExecutionId>) -> Option<Known> {
+        let record = Some(&self.record).filter(|record| asked.is_none_or(|id| record.id == id))?;
+        let name = ExecutionName {
+            session,
+            execution: record.id,
+        };
+        let running = record.end_time.is_none();
+        Some(Known {
+            name,
+            execution: query::v1::Execution {
+                name: name.to_string(),
+                running,
+                outcome: record.outcome.into(),
+                row_count: record.rows,
+                error: record.error.as_ref().map(ShortError::expand),
+                start_time: Some(timestamp(record.start_time)),
+                end_time: record.end_time.map(timestamp),
+                transaction_status: self.transaction.into(),
+                commit: record.commit.as_ref().map(|commit| commit.describe(running)),
+            },
+            in_doubt: record
+                .commit
+                .as_ref()
+                .filter(|_| !running)
+                .and_then(Commit::in_doubt)
+                .cloned(),
+        })
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.record.end_time.is_some()
+    }
+
+    /// The COMMIT of an execution, if that is the last one.
+    pub(crate) fn commit_of(&mut self, execution: ExecutionId) -> Option<&mut Commit> {
+        let commit = self.record.commit.as_mut();
+        commit.filter(|_| self.record.id == execution)
+    }
 }
 
 /// The gist of an SQL error. Its events had the rest.

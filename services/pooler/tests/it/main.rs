@@ -6,6 +6,7 @@ mod administration;
 mod auto;
 mod budget;
 mod cancelling;
+mod commit_outcome;
 mod copying;
 mod limits;
 mod loss;

@@ -153,6 +153,23 @@ impl Sessions for SlotGiver {
         not_here()
     }
 
+    async fn get_last_execution(
+        &self,
+        _: &UserToken,
+        _: SessionName,
+    ) -> Result<query::v1::Execution, Status> {
+        not_here()
+    }
+
+    async fn get_transaction_outcome(
+        &self,
+        _: &UserToken,
+        _: InstanceId,
+        _: query::v1::GetTransactionOutcomeRequest,
+    ) -> Result<query::v1::GetTransactionOutcomeResponse, Status> {
+        not_here()
+    }
+
     async fn cancel_execution(&self, _: &UserToken, _: ExecutionName) -> Result<(), Status> {
         not_here()
     }

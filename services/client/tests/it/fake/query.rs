@@ -43,6 +43,20 @@ fn started() -> ExecutionEvent {
     }))
 }
 
+fn transaction() -> Transaction {
+    Transaction {
+        xid: 4711,
+        ..Transaction::default()
+    }
+}
+
+fn committing() -> ExecutionEvent {
+    event(Kind::Committing(TransactionCommitting {
+        transaction: Some(transaction()),
+        ..TransactionCommitting::default()
+    }))
+}
+
 fn columns() -> ExecutionEvent {
     let column = |name: &str, type_name: &str| Column {
         name: name.into(),
@@ -171,6 +185,11 @@ async fn play(state: Arc<State>, sql: String, events: Events) {
             let _ = send(vec![started(), columns(), rows(0, 2)]).await;
             events.send(Err(Status::unavailable("connection reset"))).await
         }
+        "COMMIT" => {
+            let _ = send(vec![started(), committing()]).await;
+            events.send(Err(Status::unavailable("connection reset"))).await
+        }
+        "END" => send(vec![started(), committing(), finished(ExecutionOutcome::Lost)]).await,
         "endless" => {
             let message = ServerMessage {
                 severity: "NOTICE".into(),
@@ -306,6 +325,18 @@ impl QueryService for Service {
         Ok(Response::new(GetExecutionResponse {
             execution: Some(execution),
         }))
+    }
+
+    async fn get_transaction_outcome(
+        &self,
+        request: Request<GetTransactionOutcomeRequest>,
+    ) -> Result<Response<GetTransactionOutcomeResponse>, Status> {
+        let request = request.into_inner();
+        assert_eq!(request.server, "servers/3");
+        assert_eq!(request.transaction, Some(transaction()));
+        let mut answer = GetTransactionOutcomeResponse::default();
+        answer.set_outcome(CommitOutcome::Committed);
+        Ok(Response::new(answer))
     }
 
     async fn cancel_execution(

@@ -116,12 +116,17 @@ impl Execution<'_> {
 
     /// Sends one simple Query and drives it to its end, unless the execution is over.
     async fn message(&mut self, sql: &str) -> Result<(), Lost> {
-        if self.is_over() {
+        self.announce_commit(sql).await?;
+        if self.is_over() || self.statement.failed {
+            self.withdraw_commit();
             self.incomplete = true;
+            self.failed |= self.statement.failed;
             return Ok(());
         }
         self.backend.connection.query(sql)?;
-        self.finish_statement().await
+        self.finish_statement().await?;
+        self.commit_answered();
+        Ok(())
     }
 
     async fn with_parameters(&mut self, plan: &Plan) -> Result<(), Lost> {
@@ -188,7 +193,7 @@ impl Execution<'_> {
         self.statement = Statement::new(index, chars_before, plan.max_rows);
     }
 
-    fn string_syntax(&self) -> StringSyntax {
+    pub(super) fn string_syntax(&self) -> StringSyntax {
         match self.connection().parameters().get("standard_conforming_strings") {
             Some(value) if *value == "off" => StringSyntax::Escape,
             _ => StringSyntax::Standard,

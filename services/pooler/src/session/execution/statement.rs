@@ -15,7 +15,7 @@ const COPY_PIECE: usize = 64 * 1024;
 /// The statement that runs, or the whole message.
 #[derive(Debug, Default)]
 pub(super) struct Statement {
-    index: i32,
+    pub(super) index: i32,
     chars_before: usize,
     most_rows: Option<i64>,
     /// Rows of the current result set that were sent.
@@ -62,6 +62,11 @@ impl Statement {
 impl Execution<'_> {
     /// True for ReadyForQuery.
     pub(super) fn on_event(&mut self, event: Event) -> Result<bool, Lost> {
+        let event = match &mut self.question {
+            Some(question) => question.hear(event),
+            None => Some(event),
+        };
+        let Some(event) = event else { return Ok(false) };
         match event {
             Event::DataRow(row) => {
                 if self.statement.takes_row() {
@@ -164,7 +169,7 @@ impl Execution<'_> {
         self.event(Kind::StatementCompleted(completed));
     }
 
-    fn sql_error(&mut self, error: &ServerError) {
+    pub(super) fn sql_error(&mut self, error: &ServerError) {
         let message = server_message(error);
         let script_position = match message.position {
             0 => 0,
