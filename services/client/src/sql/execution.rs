@@ -7,14 +7,14 @@ use rpc::events::EncodedEvents;
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{
     CancelExecutionRequest, ExecuteRequest, ExecutionFinished, ExecutionOutcome, GetExecutionRequest, Script,
-    Session, SqlError, StatementCompleted, TransactionStatus,
+    Session, SqlError, StatementCompleted, TransactionCommitting, TransactionStatus,
 };
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-use super::message_text;
 use super::results::Results;
+use super::{commit, message_text};
 use crate::connection::{Call, Connection};
 use crate::context::{Context, Notes};
 use crate::error::ClientError;
@@ -73,6 +73,8 @@ struct Running<'a> {
     lines_before: usize,
     /// True between the columns of a result set and its end.
     in_result: bool,
+    /// The COMMIT that was announced and is not answered.
+    committing: Option<TransactionCommitting>,
     finished: Option<ExecutionFinished>,
 }
 
@@ -126,6 +128,7 @@ impl Execution {
             sql: &sql,
             lines_before,
             in_result: false,
+            committing: None,
             finished: None,
         };
         let outcome = self.follow(context, script, &mut running).await;
@@ -141,7 +144,7 @@ impl Execution {
         let interrupted = match outcome {
             Ok(followed) => followed != Followed::ToItsEnd,
             Err(ClientError::Status(status)) if !running.name.is_empty() => {
-                return Err(self.broken_off(context, *status, &running.name).await);
+                return Err(self.broken_off(context, *status, &running).await);
             }
             Err(error) => return Err(error),
         };
@@ -150,6 +153,10 @@ impl Execution {
             .as_ref()
             .map_or(ExecutionOutcome::Unspecified, ExecutionFinished::outcome);
         match outcome {
+            ExecutionOutcome::Lost if running.committing.is_some() => {
+                context.notes.line("error: the connection to PostgreSQL was lost");
+                self.tell_commit(context, &running).await;
+            }
             ExecutionOutcome::TimedOut => context.notes.line("error: the statement ran into its time limit"),
             ExecutionOutcome::Lost => context.notes.line(
                 "error: the connection to PostgreSQL was lost; whether the last statement took effect is unknown",
@@ -290,7 +297,8 @@ impl Execution {
                 self.session.pins.clone_from(&finished.pins);
                 running.finished = Some(finished);
             }
-            Kind::CopyOutStarted(_) | Kind::Heartbeat(_) | Kind::Committing(_) => {}
+            Kind::Committing(committing) => running.committing = Some(committing),
+            Kind::CopyOutStarted(_) | Kind::Heartbeat(_) => {}
         }
         Ok(())
     }
@@ -302,6 +310,7 @@ impl Execution {
         out: &mut Sink,
         notes: &mut Notes,
     ) -> Result<(), ClientError> {
+        running.committing = None;
         let had_rows = running.in_result;
         self.end_result(running, false, out).await?;
         if completed.truncated {
@@ -326,14 +335,24 @@ impl Execution {
     }
 
     /// What is known of an execution whose events broke off. The statement is not sent again.
-    async fn broken_off(&mut self, context: &mut Context, status: Status, name: &str) -> ClientError {
+    async fn broken_off(
+        &mut self,
+        context: &mut Context,
+        status: Status,
+        running: &Running<'_>,
+    ) -> ClientError {
         self.failed = true;
         if status.code() != Code::Unavailable && status.code() != Code::Unknown {
             return status.into();
         }
+        if running.committing.is_some() {
+            context.notes.line("note: the answer of the COMMIT broke off");
+            self.tell_commit(context, running).await;
+            return status.into();
+        }
         let client = self.connection.queries();
         let request = GetExecutionRequest {
-            name: name.to_owned(),
+            name: running.name.clone(),
         };
         let call = Call::repeatable(CANCEL_DEADLINE);
         let found = self
@@ -355,6 +374,19 @@ impl Execution {
             .notes
             .line(&format!("note: the answer of the statement broke off; {how}"));
         status.into()
+    }
+
+    /// Says what became of a COMMIT whose answer did not come. An interrupt gives up asking.
+    async fn tell_commit(&mut self, context: &mut Context, running: &Running<'_>) {
+        let Some(committing) = &running.committing else {
+            return;
+        };
+        let how = tokio::select! {
+            biased;
+            () = self.interrupts.next() => "whether the commit took effect is unknown".to_owned(),
+            how = commit::outcome(&self.connection, &running.name, committing) => how,
+        };
+        context.notes.line(&format!("note: {how}"));
     }
 
     /// Reports an SQL error that came outside an execution's events.

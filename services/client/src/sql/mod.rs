@@ -2,6 +2,7 @@
 //!
 //! Invariant: a session that was opened here is closed here, whatever happens, unless it was to be left open.
 
+mod commit;
 mod copy_in;
 mod execution;
 mod input;

@@ -139,6 +139,24 @@ async fn statement_whose_answer_breaks_off_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn what_became_of_a_commit_whose_answer_was_lost_is_said() {
+    let fake = Fake::start().await;
+    let machine = logged_in(&fake).await;
+    let done = machine.run(&["sql", "-s", "wiki", "-c", "COMMIT"]).await;
+    assert_eq!(done.exit, Exit::Unavailable);
+    assert!(
+        done.stderr.contains("note: the commit took effect"),
+        "{}",
+        done.stderr
+    );
+    let done = machine.run(&["sql", "-s", "wiki", "-c", "END"]).await;
+    assert_eq!(done.exit, Exit::Failed);
+    let said = "error: the connection to PostgreSQL was lost\nnote: the commit took effect\n";
+    assert!(done.stderr.contains(said), "{}", done.stderr);
+    assert_eq!(fake.state.count(|counts| &counts.execute), 2);
+}
+
+#[tokio::test]
 async fn session_that_cannot_be_opened_is_asked_for_once() {
     let fake = Fake::start().await;
     let machine = logged_in(&fake).await;
