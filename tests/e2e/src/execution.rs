@@ -4,7 +4,7 @@ use rpc::events::EncodedEvents;
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{
     CloseSessionRequest, ExecuteRequest, ExecutionEvent, ExecutionFinished, ExecutionOutcome,
-    OpenSessionRequest, Script, Session, SessionMode, SqlError, TransactionStatus, Value, value,
+    OpenSessionRequest, Script, Session, SessionMode, SqlError, Transaction, TransactionStatus, Value, value,
 };
 use tonic::{Status, Streaming};
 
@@ -25,6 +25,8 @@ pub struct Collected {
     pub tags: Vec<String>,
     /// The errors.
     pub errors: Vec<SqlError>,
+    /// What the last COMMIT that was announced is about.
+    pub transaction: Option<Transaction>,
     /// The last event.
     pub finished: ExecutionFinished,
 }
@@ -75,6 +77,7 @@ impl Collected {
             }
             Some(Kind::StatementCompleted(completed)) => self.tags.push(completed.command_tag),
             Some(Kind::SqlError(error)) => self.errors.push(error),
+            Some(Kind::Committing(committing)) => self.transaction = committing.transaction,
             Some(Kind::Finished(finished)) => self.finished = finished,
             _ => {}
         }
@@ -117,6 +120,12 @@ impl Running {
     #[must_use]
     pub fn backend_pid(&self) -> i32 {
         self.collected.backend_pid
+    }
+
+    /// What the last COMMIT that was announced is about.
+    #[must_use]
+    pub fn transaction(&self) -> Option<&Transaction> {
+        self.collected.transaction.as_ref()
     }
 
     /// Reads one message and keeps its events; false at the end of the stream.

@@ -4,6 +4,7 @@
 
 mod administration;
 mod churn;
+mod commits;
 mod discovery;
 mod egress;
 mod files;

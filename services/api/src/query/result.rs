@@ -243,6 +243,7 @@ mod tests {
     use domain::settings::CsvLineEnding;
     use rpc::query::v1::{
         ExecutionFinished, ExecutionOutcome, ResultColumns, RowBatch, StatementCompleted, StreamedValue,
+        Transaction, TransactionCommitting,
     };
 
     use super::*;
@@ -391,6 +392,22 @@ mod tests {
         ];
         let response = collected(Collector::rows(), events).unwrap();
         assert_eq!(response.results[0].rows[0].values[1], value(Some("abcd")));
+    }
+
+    #[test]
+    fn last_transaction_that_was_committed_is_told() {
+        let committing = |xid| {
+            event(Kind::Committing(TransactionCommitting {
+                statement_index: 0,
+                transaction: Some(Transaction {
+                    xid,
+                    ..Transaction::default()
+                }),
+            }))
+        };
+        let events = vec![committing(7), completed(), committing(8), finished()];
+        let response = collected(Collector::rows(), events).unwrap();
+        assert_eq!(response.transaction.map(|transaction| transaction.xid), Some(8));
     }
 
     #[test]

@@ -174,6 +174,25 @@ mod tests {
     }
 
     #[test]
+    fn lost_commit_is_in_doubt_only_where_something_was_written() {
+        let commit = |is_told, transaction| Commit {
+            statement_index: 0,
+            standing: Standing::Sent,
+            is_told,
+            transaction,
+        };
+        let outcome = |commit: &Commit| (commit.describe(false).outcome(), commit.in_doubt().is_some());
+        let nothing = commit(true, None);
+        assert_eq!(outcome(&nothing), (CommitOutcome::NothingWritten, false));
+        assert_eq!(outcome(&commit(false, None)), (CommitOutcome::Unknown, false));
+        assert_eq!(
+            outcome(&commit(true, Some(transaction()))),
+            (CommitOutcome::Unknown, true)
+        );
+        assert_eq!(nothing.describe(true).outcome(), CommitOutcome::InProgress);
+    }
+
+    #[test]
     fn only_the_transaction_in_doubt_is_settled() {
         let mut commit = Commit {
             statement_index: 0,

@@ -1,6 +1,7 @@
 //! What became of a COMMIT, also where its answer was lost.
 
 use domain::endpoint::{Endpoint, SslMode};
+use domain::limits::Limit;
 use domain::session::SessionName;
 use futures::StreamExt as _;
 use harness::{Cluster, ClusterOptions, eventually};
@@ -544,10 +545,52 @@ async fn outcome_of_another_timeline_is_unknown() {
     let (outcome, why) = ask(&server).await;
     assert_eq!(outcome, CommitOutcome::Unknown);
     assert!(why.contains("standby"), "{why}");
+    let open = rpc::query::v1::OpenSessionRequest {
+        server: format!("servers/{}", server.id),
+        ..Default::default()
+    };
+    let opened = pooler.open_session(&world.token, server.instance_id, open).await;
     standby.promote().await;
     let (outcome, why) = ask(&server).await;
     assert_eq!(outcome, CommitOutcome::Unknown);
     assert!(why.contains("timeline"), "{why}");
+
+    // A connection to the standby has outlived the promotion, and learns of it.
+    let session = crate::support::name(&opened.unwrap());
+    let sql = "BEGIN; INSERT INTO t VALUES (2); COMMIT";
+    let run = Run::read(pooler.execute(&world.token, session, request(sql)).await.unwrap()).await;
+    let told = committing(&run)[0].transaction.clone().unwrap();
+    assert_eq!(told.timeline, 2);
+    let request = GetTransactionOutcomeRequest {
+        server: format!("servers/{}", server.id),
+        transaction: Some(told),
+    };
+    let answer = pooler
+        .get_transaction_outcome(&world.token, server.instance_id, request)
+        .await;
+    assert_eq!(answer.unwrap().outcome(), CommitOutcome::Committed);
+}
+
+#[tokio::test]
+async fn question_for_an_outcome_keeps_to_the_budget() {
+    let world = World::new().await;
+    make_table(&world).await;
+    world.set_budget(1, 0).await;
+    world.set_limits(&[(Limit::QueryWaitTimeout, 1)]).await;
+    let session = world.open().await;
+    let run = world
+        .run(session, "BEGIN; INSERT INTO t VALUES (1); COMMIT")
+        .await;
+    let told = committing(&run)[0].transaction.clone().unwrap();
+    let refused = ask(&world, &told).await.unwrap_err();
+    assert_eq!(reason(&refused), ErrorReason::BudgetExhausted);
+    world.pooler.close_session(&world.token, session).await.unwrap();
+    assert_eq!(outcome(&world, &told).await, CommitOutcome::Committed);
+    // And its own connection is given back.
+    eventually(DEADLINE, "there is room for a session", async || {
+        world.try_open(world.open_request()).await.ok()
+    })
+    .await;
 }
 
 #[tokio::test]
