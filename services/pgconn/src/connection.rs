@@ -280,6 +280,11 @@ impl Connection {
         self.state.ready_owed()
     }
 
+    /// True while a Sync is to follow what was sent: a portal may be open, and with it an implicit transaction.
+    pub fn is_unsynced(&self) -> bool {
+        self.state.is_unsynced()
+    }
+
     /// True when the session is outside a transaction, the server owes nothing, and nothing received or to
     /// be sent is waiting. What has arrived at the socket is seen by [`Connection::try_next`] only.
     pub fn is_quiet(&self) -> bool {

@@ -65,6 +65,8 @@ pub enum Event {
     RowStart {
         /// Number of values.
         columns: u16,
+        /// Bytes of its values together.
+        value_bytes: u32,
     },
     /// The next value of the large row begins.
     ValueStart {

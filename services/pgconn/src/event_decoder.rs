@@ -65,7 +65,7 @@ impl EventDecoder {
                 && let Some(piece) = stream.next_piece(chunk)?
             {
                 return Ok(Some(BackendEvent::Session(match piece {
-                    RowPiece::Start { columns } => Event::RowStart { columns },
+                    RowPiece::Start { columns, value_bytes } => Event::RowStart { columns, value_bytes },
                     RowPiece::Value { length } => Event::ValueStart { length },
                     RowPiece::Chunk(chunk) => Event::ValueChunk(chunk),
                     RowPiece::End => Event::RowEnd,

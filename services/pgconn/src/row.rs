@@ -23,6 +23,15 @@ impl DataRowBody {
         &self.0
     }
 
+    /// Bytes of its values together, without their lengths; NULL counts nothing.
+    pub fn value_bytes(&self) -> usize {
+        let columns = self
+            .0
+            .first_chunk::<2>()
+            .map_or(0, |count| u16::from_be_bytes(*count));
+        self.0.len().saturating_sub(2 + 4 * usize::from(columns))
+    }
+
     /// The values from first to last, `None` for NULL. A body that lies about its lengths ends in one error.
     pub fn values(&self) -> DataRowValues<'_> {
         match self.0.split_first_chunk::<2>() {
@@ -91,7 +100,7 @@ impl<'a> Iterator for DataRowValues<'a> {
 /// A piece of a row that is too large to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RowPiece {
-    Start { columns: u16 },
+    Start { columns: u16, value_bytes: u32 },
     Value { length: Option<u32> },
     Chunk(Bytes),
     End,
@@ -144,7 +153,9 @@ impl RowStream {
                 };
                 let columns = u16::from_be_bytes(count);
                 self.values_left = Some(columns);
-                Ok(Some(RowPiece::Start { columns }))
+                // What is left are the values, each after its length.
+                let value_bytes = self.body_left.saturating_sub(4 * u32::from(columns));
+                Ok(Some(RowPiece::Start { columns, value_bytes }))
             }
             Some(0) if self.ended => Ok(None),
             Some(0) if self.body_left == 0 => {
@@ -218,13 +229,16 @@ mod tests {
     fn stream(body: &Bytes, cuts: &[usize]) -> Result<Vec<Option<Vec<u8>>>, ProtocolError> {
         let mut stream = RowStream::new(body.len() as u32);
         let (mut rest, mut cuts) = (body.clone(), cuts.iter().cycle());
-        let (mut values, mut columns, mut ended) = (Vec::new(), 0, false);
+        let (mut values, mut columns, mut bytes, mut ended) = (Vec::new(), 0, 0, false);
         loop {
             let step = cuts.next().copied().unwrap_or(1).min(rest.len());
             let mut input = rest.split_to(step);
             while let Some(piece) = stream.next_piece(&mut input)? {
                 match piece {
-                    RowPiece::Start { columns: count } => columns = count,
+                    RowPiece::Start {
+                        columns: count,
+                        value_bytes,
+                    } => (columns, bytes) = (count, value_bytes as usize),
                     RowPiece::Value { length } => values.push(length.map(|_| Vec::new())),
                     RowPiece::Chunk(chunk) => {
                         values
@@ -246,6 +260,11 @@ mod tests {
             return Err(ProtocolError::Malformed { message: "DataRow" });
         }
         assert_eq!(values.len(), usize::from(columns));
+        let held: usize = values.iter().flatten().map(Vec::len).sum();
+        assert_eq!(
+            (bytes, DataRowBody::new(body.clone()).value_bytes()),
+            (held, held)
+        );
         Ok(values)
     }
 

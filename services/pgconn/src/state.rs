@@ -69,6 +69,10 @@ impl ProtocolState {
         self.owed.len()
     }
 
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.unsynced
+    }
+
     pub(crate) fn is_quiet(&self) -> bool {
         self.status == TransactionStatus::Idle
             && self.owed.is_empty()

@@ -15,7 +15,7 @@ async fn cell_of_300_megabytes_passes_in_flat_memory() {
     let (mut lengths, mut bytes, mut biggest, mut last) = (Vec::new(), 0u64, 0, Vec::new());
     loop {
         match next(&mut connection).await {
-            Event::RowStart { columns } => assert_eq!(columns, 4),
+            Event::RowStart { columns, value_bytes } => assert_eq!((columns, value_bytes), (4, LENGTH + 4)),
             Event::ValueStart { length } => {
                 lengths.push(length);
                 last.clear();

@@ -76,6 +76,55 @@ async fn portal_hands_out_rows_by_the_page() {
 }
 
 #[tokio::test]
+async fn portal_outside_a_block_stays_open_until_sync() {
+    let mut connection = connect().await;
+    connection.parse("", "select generate_series(1, 9)", &[]).unwrap();
+    connection.bind("", "", []).unwrap();
+    for _ in 0..2 {
+        connection.execute("", 2).unwrap();
+        connection.flush().unwrap();
+        let mut events = Vec::new();
+        while events.last() != Some(&Event::PortalSuspended) {
+            events.push(next(&mut connection).await);
+        }
+        assert_eq!(rows(&events).len(), 2);
+        // No ReadyForQuery will come, and the connection is for nobody else.
+        assert_eq!((connection.ready_owed(), connection.is_unsynced()), (0, true));
+        assert!(!connection.is_quiet());
+        assert!(connection.query("select 1").is_err());
+    }
+    connection.close_portal("").unwrap();
+    connection.sync().unwrap();
+    let (events, status) = until_ready(&mut connection).await;
+    assert_eq!(
+        (events, status),
+        (vec![Event::CloseComplete], TransactionStatus::Idle)
+    );
+    assert!(!connection.is_unsynced() && connection.is_quiet());
+    let (events, _) = query(&mut connection, "select 1").await;
+    assert_eq!(rows(&events).len(), 1);
+}
+
+#[tokio::test]
+async fn error_of_a_portal_is_followed_by_nothing_before_sync() {
+    let mut connection = connect().await;
+    let sql = "select 1 / (3 - i) from generate_series(1, 9) i";
+    connection.parse("", sql, &[]).unwrap();
+    connection.bind("", "", []).unwrap();
+    connection.execute("", 2).unwrap();
+    connection.flush().unwrap();
+    while next(&mut connection).await != Event::PortalSuspended {}
+    connection.execute("", 2).unwrap();
+    connection.flush().unwrap();
+    assert!(matches!(next(&mut connection).await, Event::Error(error) if error.sqlstate == "22012"));
+    assert!(connection.is_unsynced());
+    connection.sync().unwrap();
+    let (events, status) = until_ready(&mut connection).await;
+    assert_eq!((events, status), (vec![], TransactionStatus::Idle));
+    assert!(connection.is_quiet());
+}
+
+#[tokio::test]
 async fn error_has_its_position_and_fails_the_transaction() {
     let mut connection = connect().await;
     let (_, status) = query(&mut connection, "begin").await;
