@@ -616,7 +616,11 @@ async fn one_who_waits_for_a_connection_of_their_own_is_shown() {
     world
         .pool_becomes("it waits", |pool| (pool.cl_waiting, pool.cl_active) == (1, 1))
         .await;
-    let waiters = world.waiters().await;
+    // Who opens a session is shown to wait before there is a claim.
+    let waiters = eventually(DEADLINE, "the claim waits", async || {
+        Some(world.waiters().await).filter(|waiters| !waiters.is_empty())
+    })
+    .await;
     assert_eq!(waiters[0].connection_class(), ConnectionClass::Pinned);
     assert_eq!(waiters[0].server, format!("servers/{}", world.server.id));
     sessions::Sessions::close_session(&world.pooler, &world.token, held)
