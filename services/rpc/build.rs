@@ -9,11 +9,13 @@ use std::{env, fs};
 use prost_reflect::{DescriptorPool, MessageDescriptor, Value};
 
 /// Responses that carry encoded execution events: the API forwards them without decoding them.
-const EVENT_RESPONSES: [&str; 5] = [
+const EVENT_RESPONSES: [&str; 7] = [
     ".pgmoor.query.v1.ExecuteResponse",
     ".pgmoor.query.v1.ResumeExecutionResponse",
     ".pgmoor.pooler.v1.ResumeExecutionResponse",
+    ".pgmoor.query.v1.FetchMoreResponse",
     ".pgmoor.pooler.v1.ExecuteResponse",
+    ".pgmoor.pooler.v1.FetchMoreResponse",
     ".pgmoor.pooler.v1.RunScriptResponse",
 ];
 const INTERNAL_PACKAGE: &str = "pgmoor.pooler.v1";

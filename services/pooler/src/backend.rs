@@ -15,6 +15,7 @@ use crate::look::Baseline;
 use crate::pools::Pool;
 use crate::recorder::{Entry, Recorder};
 use crate::roster::{Listed, Listing, Use};
+use crate::session::Suspended;
 use crate::slots::Slot;
 
 /// How long a server has to close a connection that says goodbye.
@@ -30,6 +31,8 @@ pub(crate) struct Backend {
     pub(crate) timer: Pin<Box<Sleep>>,
     /// What holds its session here.
     pub(crate) hold: Hold,
+    /// The execution whose portal is open here. Nothing may be sent meanwhile that does not go on with it or close it.
+    pub(crate) suspended: Option<Suspended>,
     /// Who it was when it was new.
     pub(crate) baseline: Baseline,
     /// What it may be asked before a COMMIT.
@@ -53,6 +56,7 @@ impl Backend {
             connection,
             timer: Box::pin(sleep_until(Instant::now())),
             hold: Hold::for_life(),
+            suspended: None,
             baseline: Baseline::default(),
             xact_facts: XactFacts::default(),
             retires: None,

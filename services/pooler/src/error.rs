@@ -115,6 +115,9 @@ pub enum PoolerError {
         /// What sent it.
         execution: ExecutionName,
     },
+    /// The execution has no portal to go on with.
+    #[error("the execution is not suspended")]
+    PortalClosed,
     /// The execution was cancelled before it did anything.
     #[error("cancelled before anything was done")]
     ExecutionCancelled,

@@ -18,12 +18,13 @@ use rpc::pooler::v1::pooler_service_server::{PoolerService, PoolerServiceServer}
 use rpc::pooler::v1::{
     BeginTransactionRequest, BeginTransactionResponse, CancelExecutionRequest, CancelExecutionResponse,
     CloseSessionRequest, CloseSessionResponse, CommitTransactionRequest, CommitTransactionResponse,
-    CopyInRequest, CopyInResponse, ExecuteRequest, GetExecutionRequest, GetExecutionResponse,
-    GetSessionRequest, GetSessionResponse, GetTransactionOutcomeRequest, GetTransactionOutcomeResponse,
-    KeepSessionAliveRequest, KeepSessionAliveResponse, LeaseSlotsRequest, LeaseSlotsResponse,
-    ListSessionsRequest, ListSessionsResponse, OpenSessionRequest, OpenSessionResponse, RelinquishRequest,
-    RelinquishResponse, ResumeExecutionRequest, RollbackTransactionRequest, RollbackTransactionResponse,
-    RunScriptRequest, TestServerRequest, TestServerResponse, WatchSessionRequest, WatchSessionResponse,
+    CopyInRequest, CopyInResponse, ExecuteRequest, FetchMoreRequest, GetExecutionRequest,
+    GetExecutionResponse, GetSessionRequest, GetSessionResponse, GetTransactionOutcomeRequest,
+    GetTransactionOutcomeResponse, KeepSessionAliveRequest, KeepSessionAliveResponse, LeaseSlotsRequest,
+    LeaseSlotsResponse, ListSessionsRequest, ListSessionsResponse, OpenSessionRequest, OpenSessionResponse,
+    RelinquishRequest, RelinquishResponse, ResumeExecutionRequest, RollbackTransactionRequest,
+    RollbackTransactionResponse, RunScriptRequest, TestServerRequest, TestServerResponse,
+    WatchSessionRequest, WatchSessionResponse,
 };
 use rpc::query::v1::copy_in_request::Kind as CopyInKind;
 use secrecy::SecretString;
@@ -97,6 +98,7 @@ const ANY_INSTANCE: InstanceId = InstanceId::from_uuid(uuid::Uuid::nil());
 impl PoolerService for PoolerGrpc {
     type ExecuteStream = BoxStream<'static, Result<EncodedEvents, Status>>;
     type ResumeExecutionStream = Self::ExecuteStream;
+    type FetchMoreStream = Self::ExecuteStream;
     type RunScriptStream = BoxStream<'static, Result<EncodedEvents, Status>>;
     type WatchSessionStream = BoxStream<'static, Result<WatchSessionResponse, Status>>;
     type LeaseSlotsStream = Pin<Box<dyn Stream<Item = Result<LeaseSlotsResponse, Status>> + Send>>;
@@ -188,6 +190,19 @@ impl PoolerService for PoolerGrpc {
         let session = name("session", &request.session)?;
         self.pooler
             .execute(&token, session, request)
+            .await
+            .map(Response::new)
+    }
+
+    async fn fetch_more(
+        &self,
+        request: Request<FetchMoreRequest>,
+    ) -> Result<Response<Self::FetchMoreStream>, Status> {
+        let token = self.token(&request)?;
+        let request = required("request", request.into_inner().request)?;
+        let execution = name("execution", &request.execution)?;
+        self.pooler
+            .fetch_more(&token, execution, request)
             .await
             .map(Response::new)
     }

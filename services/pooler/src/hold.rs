@@ -14,6 +14,8 @@ use pgconn::TransactionStatus;
 pub(crate) struct Hold {
     keeping: Keeping,
     transaction: TransactionStatus,
+    /// A suspended portal is open.
+    portal: bool,
     /// What the last look showed.
     found: Pins,
     /// The text of what ran since the last look says that another would show something else.
@@ -68,6 +70,7 @@ impl Hold {
         Self {
             keeping: Keeping::WhilePinned,
             transaction: TransactionStatus::Idle,
+            portal: false,
             found: Pins::NONE,
             doubtful: false,
             used: false,
@@ -94,12 +97,18 @@ impl Hold {
         self.doubtful = true;
     }
 
+    /// A portal was suspended, or is no more.
+    pub(crate) fn portal(&mut self, suspended: bool) {
+        self.portal = suspended;
+    }
+
     /// The server is ready.
     pub(crate) fn ready(&mut self, transaction: TransactionStatus) -> Verdict {
         self.transaction = transaction;
-        // Inside a transaction a look is not needed, and in a failed one not possible.
-        let look =
-            self.doubtful && self.keeping == Keeping::WhilePinned && transaction == TransactionStatus::Idle;
+        // Inside a transaction a look is not needed, and in a failed one not possible. With a portal open it would be the end
+        // of that.
+        let open = self.portal || transaction != TransactionStatus::Idle;
+        let look = self.doubtful && self.keeping == Keeping::WhilePinned && !open;
         if look {
             Verdict::Look
         } else {
@@ -126,6 +135,7 @@ impl Hold {
         self.found
             .with_if(self.keeping == Keeping::ForLife, Pin::Mode)
             .with_if(self.transaction != TransactionStatus::Idle, Pin::Transaction)
+            .with_if(self.portal, Pin::Portal)
             .with_if(self.sticky, Pin::Sticky)
     }
 

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use domain::name::Identifier;
-use rpc::query::v1::{ExecuteRequest, OnDisconnect, OpenSessionRequest, Script, SessionMode};
+use domain::sql::{self, StringSyntax};
+use rpc::query::v1::{
+    FetchMoreRequest, OnDisconnect, OnLimit, OpenSessionRequest, Script, ScriptMode, SessionMode,
+};
 use uuid::Uuid;
 
 use crate::error::PoolerError;
-use crate::session::{Detaching, Plan};
+use crate::session::{Detaching, Plan, PortalUse};
 
 /// Longest script, in bytes.
 const MOST_SQL: usize = 16 * 1024 * 1024;
@@ -166,40 +169,42 @@ fn startup_parameters(
     Ok(parameters)
 }
 
-/// Who reads what an execution says, and what follows when nobody does.
+/// What follows when nobody reads what an execution says.
 #[derive(Debug)]
 pub(crate) struct Attendance {
-    /// What the call was made with, so that it can be repeated.
-    pub(crate) request: Option<Uuid>,
     pub(crate) detaching: Detaching,
     /// Whether what was read is kept for others.
     pub(crate) kept: bool,
 }
 
 /// Checks how an execution is to be attended.
-pub(crate) fn attendance(request: &ExecuteRequest) -> Result<Attendance, PoolerError> {
-    let id = match request.request_id.as_str() {
-        "" => None,
-        id => Some(Uuid::parse_str(id).map_err(|_| invalid("request_id", "must be a UUID"))?),
-    };
-    let grace = match request.disconnect_grace.map(duration) {
+pub(crate) fn attendance(
+    on_disconnect: OnDisconnect,
+    grace: Option<prost_types::Duration>,
+) -> Result<Attendance, PoolerError> {
+    let grace = match grace.map(duration) {
         None => Duration::ZERO,
         Some(Some(grace)) if grace <= LONGEST_GRACE => grace,
         Some(_) => return Err(invalid("disconnect_grace", "must be 0 to 600 s")),
     };
-    let detaching = match request.on_disconnect() {
+    let detaching = match on_disconnect {
         OnDisconnect::Continue => Detaching::Continue,
         OnDisconnect::Unspecified | OnDisconnect::Cancel => Detaching::Cancel { grace },
     };
-    Ok(Attendance {
-        request: id,
-        detaching,
-        kept: id.is_some()
-            || detaching
-                != Detaching::Cancel {
-                    grace: Duration::ZERO,
-                },
-    })
+    let kept = detaching
+        != Detaching::Cancel {
+            grace: Duration::ZERO,
+        };
+    Ok(Attendance { detaching, kept })
+}
+
+/// What a call was made with, so that it can be repeated.
+pub(crate) fn request_id(id: &str) -> Result<Option<Uuid>, PoolerError> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    let id = Uuid::parse_str(id).map_err(|_| invalid("request_id", "must be a UUID"))?;
+    Ok(Some(id))
 }
 
 /// Checks a script.
@@ -224,17 +229,65 @@ pub(crate) fn plan(script: Option<Script>) -> Result<Plan, PoolerError> {
             }
         }
     }
-    if !script.copy_input.is_empty() && script.mode() == rpc::query::v1::ScriptMode::OneMessage {
+    if !script.copy_input.is_empty() && script.mode() == ScriptMode::OneMessage {
         return Err(invalid("script.copy_input", "needs SCRIPT_MODE_SPLIT"));
     }
     if script.max_rows.is_some_and(|rows| rows < 0) {
         return Err(invalid("script.max_rows", "must not be negative"));
     }
+    if script.max_bytes.is_some_and(|bytes| bytes < 0) {
+        return Err(invalid("script.max_bytes", "must not be negative"));
+    }
     if script.page_size < 0 {
         return Err(invalid("script.page_size", "must not be negative"));
     }
+    if script.on_limit() == OnLimit::Suspend {
+        check_suspendable(&script)?;
+    }
     let timeout = statement_timeout("script.statement_timeout", script.statement_timeout)?;
     Ok(Plan::new(script, timeout))
+}
+
+/// Checks a script that is to be sent by the extended protocol.
+fn check_suspendable(script: &Script) -> Result<(), PoolerError> {
+    const FIELD: &str = "script.on_limit";
+    if script.mode() == ScriptMode::OneMessage {
+        return Err(invalid(FIELD, "ON_LIMIT_SUSPEND needs SCRIPT_MODE_SPLIT"));
+    }
+    if !script.copy_input.is_empty() {
+        return Err(invalid(
+            "script.copy_input",
+            "cannot be given with ON_LIMIT_SUSPEND",
+        ));
+    }
+    // How its strings are read only the session knows. What is cut wrongly here the server refuses.
+    let is_one = |strings| {
+        let mut pieces = sql::Script::new(&script.sql);
+        let statements = std::iter::from_fn(|| pieces.next_piece(strings));
+        statements.filter(|piece| !piece.statement.is_empty()).count() == 1
+    };
+    if is_one(StringSyntax::Standard) || is_one(StringSyntax::Escape) {
+        Ok(())
+    } else {
+        Err(invalid(FIELD, "ON_LIMIT_SUSPEND needs a script of one statement"))
+    }
+}
+
+/// Checks a wish for more of a suspended execution.
+pub(crate) fn more(request: &FetchMoreRequest) -> Result<Plan, PoolerError> {
+    for (field, limit) in [("max_rows", request.max_rows), ("max_bytes", request.max_bytes)] {
+        if limit.is_some_and(|limit| limit < 0) {
+            return Err(invalid(field, "must not be negative"));
+        }
+    }
+    let page_size = usize::try_from(request.page_size);
+    Ok(Plan {
+        page: page_size.map_err(|_| invalid("page_size", "must not be negative"))?,
+        ..Plan::of_portal(PortalUse::GoOn {
+            max_rows: request.max_rows,
+            max_bytes: request.max_bytes,
+        })
+    })
 }
 
 /// Checks the text of a statement.

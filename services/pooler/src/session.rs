@@ -11,6 +11,7 @@ mod execution;
 mod pipe;
 mod record;
 mod state;
+mod suspended;
 mod task;
 mod transcript;
 mod view;
@@ -45,11 +46,11 @@ use uuid::Uuid;
 pub(crate) use self::commit::{Commit, Known, Transaction};
 pub(crate) use self::control::Control;
 pub(crate) use self::copy_source::{CopySender, CopySource, copy_channel};
-pub(crate) use self::execution::{Ended, Execution, Identity, LastEvents, Lost, Plan};
+pub(crate) use self::execution::{Ended, Execution, Identity, LastEvents, Lost, Plan, PortalUse, Suspended};
 pub(crate) use self::pipe::{Audience, Detaching, PipeReader, PipeWriter, Recording, pipe};
 pub(crate) use self::record::LastExecution;
 use self::record::{Record, ShortError};
-use self::state::{State, Written};
+use self::state::{Portal, State, Written};
 pub(crate) use self::task::{run, run_shared};
 pub(crate) use self::transcript::Numbered;
 pub(crate) use self::view::{Activity, View};
@@ -209,6 +210,7 @@ impl Session {
             busy: None,
             work: None,
             end: None,
+            suspended: None,
             transaction: TransactionStatus::Idle,
             transaction_since: None,
             pins,
@@ -265,8 +267,9 @@ impl Session {
     }
 
     /// A pipe whose reader this session's task heeds. Where it is `kept`, others may read what one reader has read.
-    pub(crate) fn pipe(&self, kept: bool) -> (PipeWriter, PipeReader) {
-        pipe(Arc::clone(&self.control.bell), kept)
+    /// What it carries comes after the event of that number.
+    pub(crate) fn pipe(&self, kept: bool, after: i64) -> (PipeWriter, PipeReader) {
+        pipe(Arc::clone(&self.control.bell), kept, after)
     }
 
     /// Gives it something to do, unless it was asked for that already; see [`Session::start`].
@@ -325,6 +328,8 @@ impl Session {
         state.touch(self.clock.now());
         state.busy = Some(execution);
         state.request = request;
+        // Its portal is closed before anything else runs.
+        state.suspended = None;
         state.record = Some(Record {
             id: execution,
             start_time: state.last_use_time,
@@ -454,6 +459,9 @@ impl Session {
             record.commit = self.control.commit();
         }
         Some(LastExecution {
+            suspended: state
+                .suspended
+                .is_some_and(|portal| portal.execution == record.id),
             record,
             transaction: state.transaction,
         })
@@ -724,6 +732,13 @@ impl Session {
             record.error = ended.error.as_ref().map(ShortError::of);
             record.commit.clone_from(&ended.commit);
         }
+        state.suspended = state
+            .busy
+            .filter(|_| ended.outcome == ExecutionOutcome::Suspended)
+            .map(|execution| Portal {
+                execution,
+                after: ended.last_event,
+            });
         let gone = match (&ended.lost, ended.cancel_in_doubt) {
             (Some(Lost::Killed), _) => Some(LossCause::Killed),
             (Some(_), _) => Some(LossCause::BackendTerminated),

@@ -414,6 +414,26 @@ impl Sessions for PoolerClient {
         stream(answer.await, outcome_unknown)
     }
 
+    async fn fetch_more(
+        &self,
+        token: &UserToken,
+        name: ExecutionName,
+        request: query::v1::FetchMoreRequest,
+    ) -> Result<EventStream, Status> {
+        let message = pooler::v1::FetchMoreRequest {
+            request: Some(request),
+        };
+        let answer = self.at_session(
+            token,
+            name.session,
+            message,
+            // What was fetched is gone from the portal.
+            Repeating::Harmful,
+            |mut client, request| async move { client.fetch_more(request).await }.boxed(),
+        );
+        stream(answer.await, outcome_unknown)
+    }
+
     async fn run_script(
         &self,
         token: &UserToken,

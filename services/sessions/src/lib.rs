@@ -72,6 +72,14 @@ pub trait Sessions: Send + Sync + 'static {
         request: query::v1::ExecuteRequest,
     ) -> Result<EventStream, Status>;
 
+    /// Goes on with a suspended execution.
+    async fn fetch_more(
+        &self,
+        token: &UserToken,
+        name: ExecutionName,
+        request: query::v1::FetchMoreRequest,
+    ) -> Result<EventStream, Status>;
+
     /// Runs a script without a session.
     async fn run_script(
         &self,

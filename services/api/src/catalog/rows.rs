@@ -135,7 +135,7 @@ fn script<'a>(sql: &str, parameters: impl Iterator<Item = &'a str>) -> Script {
         statement_timeout: Some(duration::encode(STATEMENT_TIMEOUT)),
         max_rows: Some(0),
         page_size: ROWS_PER_MESSAGE,
-        copy_input: Vec::new(),
+        ..Script::default()
     }
 }
 

@@ -12,8 +12,9 @@ use super::sessions::note;
 use crate::context::{Call, Context};
 use crate::error::Error;
 
-fn name(name: &str) -> Result<ExecutionName, Error> {
-    let name: ExecutionName = name.parse().map_err(|error| Error::invalid("name", error))?;
+/// Reads the name of the execution that the call is about.
+pub(super) fn name(field: &str, name: &str) -> Result<ExecutionName, Error> {
+    let name: ExecutionName = name.parse().map_err(|error| Error::invalid(field, error))?;
     note(name.session);
     telemetry::rpc::record(Id::Execution, &name.execution);
     Ok(name)
@@ -31,7 +32,7 @@ pub(crate) async fn get_execution(
             api.sessions.get_last_execution(&call.token, session).await?
         }
         None => {
-            let name = name(&call.message.name)?;
+            let name = name("name", &call.message.name)?;
             api.sessions.get_execution(&call.token, name).await?
         }
     };
@@ -45,7 +46,7 @@ pub(crate) async fn resume_execution(
     api: &Context,
     call: Call<ResumeExecutionRequest>,
 ) -> Result<EventStream, Error> {
-    let name = name(&call.message.name)?;
+    let name = name("name", &call.message.name)?;
     let after = call.message.after_sequence;
     if after < 0 {
         return Err(Error::invalid("after_sequence", "must not be negative"));
@@ -58,7 +59,7 @@ pub(crate) async fn cancel_execution(
     api: &Context,
     call: Call<CancelExecutionRequest>,
 ) -> Result<CancelExecutionResponse, Error> {
-    let name = name(&call.message.name)?;
+    let name = name("name", &call.message.name)?;
     api.sessions.cancel_execution(&call.token, name).await?;
     Ok(CancelExecutionResponse {})
 }

@@ -7,6 +7,7 @@
 mod copy_in;
 mod execute;
 mod executions;
+mod fetch_more;
 mod get_transaction_outcome;
 mod open_session;
 mod result;
@@ -65,6 +66,16 @@ rpcs! {
         let call = self.0.call(request)?;
         self.0
             .answer(executions::resume_execution(&self.0, call).await)
+    }
+
+    type FetchMoreStream = EventStream;
+
+    async fn fetch_more(
+        &self,
+        request: Request<proto::FetchMoreRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        let call = self.0.call(request)?;
+        self.0.answer(fetch_more::fetch_more(&self.0, call).await)
     }
 
     type WatchSessionStream = NotificationStream;

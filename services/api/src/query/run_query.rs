@@ -3,7 +3,7 @@
 use domain::settings::Settings;
 use futures::StreamExt as _;
 use rpc::pooler::v1::RunScriptRequest;
-use rpc::query::v1::{ResultFormat, RunQueryRequest, RunQueryResponse};
+use rpc::query::v1::{OnLimit, ResultFormat, RunQueryRequest, RunQueryResponse};
 
 use super::open_session::queue_timeout;
 use super::result::Collector;
@@ -25,6 +25,12 @@ pub(crate) async fn run_query(api: &Context, call: Call<RunQueryRequest>) -> Res
     let settings = api.settings.of(call.caller.user).await?;
     let collector = collector(request.format, &settings)?;
     let script = script::fill(request.script, &settings)?;
+    if script.on_limit() == OnLimit::Suspend {
+        return Err(Error::invalid(
+            "script.on_limit",
+            "ON_LIMIT_SUSPEND needs a session",
+        ));
+    }
     let instance = server::owned(api, &call.caller, id).await?.instance_id;
     let run = RunScriptRequest {
         server: request.server,

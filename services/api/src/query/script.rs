@@ -1,7 +1,7 @@
 //! A script with everything the settings decide filled in, as the pooler wants it.
 
 use domain::settings::{self, Kind, PAGE_SIZE, Settings};
-use rpc::query::v1::{OnError, Script, ScriptMode};
+use rpc::query::v1::{OnError, OnLimit, Script, ScriptMode};
 
 use crate::duration;
 use crate::error::{Error, Violations};
@@ -41,6 +41,9 @@ pub(crate) fn fill(script: Option<Script>, settings: &Settings) -> Result<Script
         Ok(OnError::Stop | OnError::Continue) => {}
         Err(_) => violations.add("script.on_error", "is not a known value"),
     }
+    if OnLimit::try_from(script.on_limit).is_err() {
+        violations.add("script.on_limit", "is not a known value");
+    }
     match script.statement_timeout {
         Some(timeout) => {
             violations.check("script.statement_timeout", duration::decode(timeout));
@@ -58,6 +61,14 @@ pub(crate) fn fill(script: Option<Script>, settings: &Settings) -> Result<Script
             script.max_rows = Some(i64::try_from(limit).unwrap_or(i64::MAX));
         }
     }
+    match script.max_bytes {
+        Some(bytes) if bytes < 0 => violations.add("script.max_bytes", "must not be negative"),
+        Some(_) => {}
+        None => {
+            let limit = settings.byte_limit().unwrap_or(0);
+            script.max_bytes = Some(i64::try_from(limit).unwrap_or(i64::MAX));
+        }
+    }
     match script.page_size {
         0 => script.page_size = settings.page_size(),
         wish if wish < 0 => violations.add("script.page_size", "must not be negative"),
@@ -69,8 +80,12 @@ pub(crate) fn fill(script: Option<Script>, settings: &Settings) -> Result<Script
 
 fn fill_mode(script: &mut Script, settings: &Settings, violations: &mut Violations) {
     match ScriptMode::try_from(script.mode) {
-        // Data for COPY and parameters decide the mode: only a split script can have them.
-        Ok(ScriptMode::Unspecified) if !script.copy_input.is_empty() || !script.parameters.is_empty() => {
+        // Data for COPY, parameters and portals decide the mode: only a split script can have them.
+        Ok(ScriptMode::Unspecified)
+            if !script.copy_input.is_empty()
+                || !script.parameters.is_empty()
+                || script.on_limit() == OnLimit::Suspend =>
+        {
             script.set_mode(ScriptMode::Split);
         }
         Ok(ScriptMode::Unspecified) => script.set_mode(match settings.script_mode() {
@@ -85,7 +100,8 @@ fn fill_mode(script: &mut Script, settings: &Settings, violations: &mut Violatio
     }
 }
 
-fn largest_page() -> i32 {
+/// Most rows a message may be asked to hold.
+pub(super) fn largest_page() -> i32 {
     match PAGE_SIZE.kind {
         Kind::Int { max, .. } => i32::try_from(max).unwrap_or(i32::MAX),
         _ => i32::MAX,
@@ -111,6 +127,7 @@ mod tests {
     fn chosen() -> Settings {
         settings(&[
             ("query.row_limit", SettingValue::Int(7)),
+            ("query.byte_limit", SettingValue::Int(9)),
             ("query.page_size", SettingValue::Int(3)),
             ("query.script_mode", SettingValue::text("ONE_MESSAGE")),
             ("query.on_error", SettingValue::text("CONTINUE")),
@@ -129,6 +146,7 @@ mod tests {
             (ScriptMode::OneMessage, OnError::Continue)
         );
         assert_eq!((script.max_rows, script.page_size), (Some(7), 3));
+        assert_eq!(script.max_bytes, Some(9));
         assert_eq!(script.statement_timeout.unwrap().seconds, 9);
     }
 
@@ -136,6 +154,7 @@ mod tests {
     fn request_wins_over_settings() {
         let mut wish = Script {
             max_rows: Some(0),
+            max_bytes: Some(0),
             page_size: i32::MAX,
             ..Script::default()
         };
@@ -148,6 +167,7 @@ mod tests {
             (ScriptMode::Split, OnError::Stop)
         );
         assert_eq!((script.max_rows, script.page_size), (Some(0), 10_000));
+        assert_eq!(script.max_bytes, Some(0));
         assert_eq!(script.statement_timeout.unwrap().seconds, 0);
     }
 
@@ -167,12 +187,23 @@ mod tests {
     }
 
     #[test]
+    fn statement_that_is_to_be_suspended_is_sent_by_itself_whatever_the_setting() {
+        let wish = Script {
+            on_limit: OnLimit::Suspend.into(),
+            ..Script::default()
+        };
+        assert_eq!(fill(Some(wish), &chosen()).unwrap().mode(), ScriptMode::Split);
+    }
+
+    #[test]
     fn every_wrong_field_is_named() {
         let wrong = Script {
             sql: "SELECT '\0'".to_owned(),
             mode: 99,
             on_error: -1,
             max_rows: Some(-1),
+            max_bytes: Some(-1),
+            on_limit: 7,
             page_size: -1,
             statement_timeout: Some(prost_types::Duration {
                 seconds: -1,
@@ -183,6 +214,6 @@ mod tests {
         let Err(Error::Invalid(violations)) = fill(Some(wrong), &chosen()) else {
             panic!("must be refused")
         };
-        assert_eq!(violations.len(), 6, "{violations:?}");
+        assert_eq!(violations.len(), 8, "{violations:?}");
     }
 }

@@ -135,6 +135,16 @@ impl Sessions for FakeSessions {
         Ok(self.stream())
     }
 
+    async fn fetch_more(
+        &self,
+        token: &UserToken,
+        _: ExecutionName,
+        _: query::v1::FetchMoreRequest,
+    ) -> Result<EventStream, Status> {
+        self.note(token);
+        Ok(self.stream())
+    }
+
     async fn run_script(
         &self,
         token: &UserToken,

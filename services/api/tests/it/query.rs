@@ -8,13 +8,15 @@ use rpc::errors::v1::ErrorReason;
 use rpc::query::v1::execution_event::Kind as Event;
 use rpc::query::v1::value::Kind as Value;
 use rpc::query::v1::{
-    Column, CopyInRequest, CopyInStart, ExecuteRequest, ExecutionOutcome, GetSessionRequest,
-    ListSessionsRequest, OnError, OpenSessionRequest, ResultColumns, ResultFormat, Row, RowBatch,
-    RunQueryRequest, Script, ScriptMode, Session, StatementCompleted, copy_in_request,
+    Column, CopyInRequest, CopyInStart, ExecuteRequest, ExecutionOutcome, FetchMoreRequest,
+    GetSessionRequest, ListSessionsRequest, OnError, OnLimit, OpenSessionRequest, ResultColumns,
+    ResultFormat, Row, RowBatch, RunQueryRequest, Script, ScriptMode, Session, StatementCompleted,
+    copy_in_request,
 };
 use rpc::server::v1::{CreateServerRequest, Endpoint, Server};
 use rpc::settings::v1::setting_value::Kind;
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 use crate::settings::{setting, update};
 use crate::world::{ADMIN, Caller, World, assert_fails};
@@ -177,6 +179,59 @@ async fn execute_asks_no_database() {
     .await
     .expect("no Execute waits for the config database");
     blocker.batch_execute("ROLLBACK").await.unwrap();
+}
+
+#[tokio::test]
+async fn more_of_a_result_comes_as_the_pooler_sends_it() {
+    let world = World::start().await;
+    let admin = world.a.login(ADMIN).await;
+    world.a.sessions.play(table());
+    let request = FetchMoreRequest {
+        execution: format!(
+            "{}/executions/00000000-0000-4000-8000-000000000000",
+            session_name()
+        ),
+        ..Default::default()
+    };
+    let mut events = admin
+        .query()
+        .fetch_more(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    let mut count = 0;
+    while let Some(message) = events.message().await.unwrap() {
+        count += message.events().unwrap().len();
+    }
+    assert_eq!(count, 4);
+    let wrong = FetchMoreRequest {
+        max_rows: Some(-1),
+        max_bytes: Some(-1),
+        page_size: -1,
+        on_disconnect: 9,
+        ..request
+    };
+    let refused = admin.query().fetch_more(wrong).await.unwrap_err();
+    let fields = refused.get_details_bad_request().unwrap().field_violations;
+    let fields: Vec<_> = fields.iter().map(|violation| violation.field.as_str()).collect();
+    assert_eq!(fields, ["max_rows", "max_bytes", "page_size", "on_disconnect"]);
+}
+
+#[tokio::test]
+async fn query_without_a_session_cannot_be_suspended() {
+    let world = World::start().await;
+    let admin = world.a.login(ADMIN).await;
+    let request = RunQueryRequest {
+        server: server_of(&admin).await,
+        script: Some(Script {
+            on_limit: OnLimit::Suspend.into(),
+            ..script("SELECT 1")
+        }),
+        ..Default::default()
+    };
+    let refused = admin.query().run_query(request).await.unwrap_err();
+    let fields = refused.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(fields[0].field, "script.on_limit");
 }
 
 #[tokio::test]

@@ -121,6 +121,19 @@ pub static CSV_QUOTING: Definition = Definition {
                   ALL every one. NULL never does.",
 };
 
+/// Most bytes of a result set.
+pub static BYTE_LIMIT: Definition = Definition {
+    name: "query.byte_limit",
+    kind: Kind::Int {
+        min: 0,
+        max: 1024 * 1024 * 1024 * 1024,
+    },
+    // As for rows.
+    default: SettingValue::Int(0),
+    description: "Most bytes of the values of each result set that are sent, where the request does not say; \
+                  0 for all of them. A result that was cut says so.",
+};
+
 /// What follows a failed statement.
 pub static ON_ERROR: Definition = Definition {
     name: "query.on_error",
@@ -195,13 +208,14 @@ pub static STATEMENT_TIMEOUT: Definition = Definition {
 };
 
 /// Every setting, by name.
-pub static DEFINITIONS: [&Definition; 13] = [
+pub static DEFINITIONS: [&Definition; 14] = [
     &BACKUP_COMPRESSION,
     &CSV_DELIMITER,
     &CSV_HEADER,
     &CSV_LINE_ENDING,
     &CSV_NULL_TEXT,
     &CSV_QUOTING,
+    &BYTE_LIMIT,
     &ON_ERROR,
     &PAGE_SIZE,
     &ROW_LIMIT,

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 pub use choice::{CsvDelimiter, CsvLineEnding, CsvQuoting, OnError, ScriptMode};
 pub use definition::{
-    BACKUP_COMPRESSION, CSV_DELIMITER, CSV_HEADER, CSV_LINE_ENDING, CSV_NULL_TEXT, CSV_QUOTING, DEFINITIONS,
-    Definition, Kind, ON_ERROR, PAGE_SIZE, ROW_LIMIT, SCRIPT_MODE, SESSION_IDLE_IN_TRANSACTION_TIMEOUT,
-    SESSION_IDLE_TIMEOUT, STATEMENT_TIMEOUT, find,
+    BACKUP_COMPRESSION, BYTE_LIMIT, CSV_DELIMITER, CSV_HEADER, CSV_LINE_ENDING, CSV_NULL_TEXT, CSV_QUOTING,
+    DEFINITIONS, Definition, Kind, ON_ERROR, PAGE_SIZE, ROW_LIMIT, SCRIPT_MODE,
+    SESSION_IDLE_IN_TRANSACTION_TIMEOUT, SESSION_IDLE_TIMEOUT, STATEMENT_TIMEOUT, find,
 };
 pub use layer::{Choice, Layer};
 pub use value::{InvalidValue, SettingValue};
@@ -106,6 +106,14 @@ impl Settings {
     #[must_use]
     pub fn row_limit(&self) -> Option<u64> {
         u64::try_from(self.int(&ROW_LIMIT))
+            .ok()
+            .filter(|limit| *limit > 0)
+    }
+
+    /// Most bytes of the values of a result set that are sent; none for all of them.
+    #[must_use]
+    pub fn byte_limit(&self) -> Option<u64> {
+        u64::try_from(self.int(&BYTE_LIMIT))
             .ok()
             .filter(|limit| *limit > 0)
     }
@@ -251,6 +259,7 @@ mod tests {
                 ("csv.line_ending", SettingValue::text("LF")),
                 ("csv.null_text", SettingValue::text("NULL")),
                 ("csv.quoting", SettingValue::text("ALL")),
+                ("query.byte_limit", SettingValue::Int(5)),
                 ("query.on_error", SettingValue::text("CONTINUE")),
                 ("query.page_size", SettingValue::Int(2)),
                 ("query.row_limit", SettingValue::Int(3)),
@@ -290,10 +299,11 @@ mod tests {
         assert_eq!(
             (
                 chosen.row_limit(),
+                chosen.byte_limit(),
                 chosen.page_size(),
                 chosen.backup_compression()
             ),
-            (Some(3), 2, 1)
+            (Some(3), Some(5), 2, 1)
         );
         assert_eq!(chosen.statement_timeout(), Some(Duration::from_secs(4)));
         assert_eq!(chosen.session_idle_timeout(), Duration::from_secs(120));

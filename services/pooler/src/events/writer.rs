@@ -49,6 +49,11 @@ pub(crate) struct EventWriter {
 impl EventWriter {
     /// A writer whose messages hold at most `page` rows; 0 for our choice.
     pub(crate) fn new(page: usize) -> Self {
+        Self::going_on(page, 1)
+    }
+
+    /// A writer of events after others of the same execution: its first has the number `next`.
+    pub(crate) fn going_on(page: usize, next: i64) -> Self {
         let page = if page == 0 { DEFAULT_PAGE } else { page };
         Self {
             message: BytesMut::new(),
@@ -56,7 +61,7 @@ impl EventWriter {
             large: None,
             rows_in_message: 0,
             page,
-            next: 1,
+            next,
         }
     }
 
@@ -73,6 +78,11 @@ impl EventWriter {
     /// The number of the last event.
     pub(crate) fn last(&self) -> i64 {
         self.next - 1
+    }
+
+    /// The number of the next event.
+    pub(crate) fn next_number(&self) -> i64 {
+        self.next
     }
 
     /// What was written since the last time.

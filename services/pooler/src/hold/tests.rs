@@ -42,6 +42,20 @@ fn look_waits_for_the_end_of_the_transaction() {
 }
 
 #[test]
+fn suspended_portal_pins_and_nobody_looks_before_it_is_closed() {
+    let mut hold = Hold::clean();
+    hold.runs(LEAVES);
+    hold.portal(true);
+    assert_eq!(
+        hold.ready(TransactionStatus::Idle),
+        Verdict::Holds(pins([Pin::Portal]))
+    );
+    hold.portal(false);
+    assert_eq!(hold.ready(TransactionStatus::Idle), Verdict::Look);
+    assert_eq!(hold.pins(), Pins::NONE);
+}
+
+#[test]
 fn statement_that_may_end_a_state_leads_to_a_look_where_there_is_one() {
     let ends = Effects {
         ends: true,

@@ -1,15 +1,18 @@
-//! Execute: gives a session a script, and keeps what it says where that is wanted.
+//! Execute and FetchMore: give a session something to do, and keep what it says where that is wanted.
 
 use std::sync::Arc;
 
 use ::sessions::EventStream;
-use rpc::query::v1::ExecuteRequest;
+use domain::id::ExecutionId;
+use futures::StreamExt as _;
+use rpc::query::v1::{ExecuteRequest, FetchMoreRequest};
 use telemetry::rpc::Id;
 use tonic::Status;
 
 use super::Pooler;
 use crate::error::PoolerError;
 use crate::request::{self, Attendance};
+use crate::results::Kept;
 use crate::session::{Detaching, Session, Started, Work};
 
 impl Pooler {
@@ -18,13 +21,12 @@ impl Pooler {
         session: &Arc<Session>,
         request: ExecuteRequest,
     ) -> Result<EventStream, Status> {
-        let Attendance {
-            request: once,
-            detaching,
-            kept,
-        } = request::attendance(&request)?;
+        let on_disconnect = request.on_disconnect();
+        let attendance = request::attendance(on_disconnect, request.disconnect_grace)?;
+        let once = request::request_id(&request.request_id)?;
         let plan = request::plan(request.script)?;
-        let (output, reader) = session.pipe(kept);
+        let kept = attendance.kept || once.is_some();
+        let (output, reader) = session.pipe(kept, 0);
         let execution = self.execution_id();
         telemetry::rpc::record(Id::Execution, &execution);
         // Before it begins: a call that is repeated at once is to find it.
@@ -32,7 +34,7 @@ impl Pooler {
         let work = Work::Script {
             plan,
             output,
-            detaching,
+            detaching: attendance.detaching,
         };
         let needs = match session.start_once(execution, work, request.incarnation, once) {
             Ok(Started::Now(needs)) => needs,
@@ -47,10 +49,42 @@ impl Pooler {
                 return Err(error.into());
             }
         };
-        if let Some(kept) = kept.filter(|_| detaching == Detaching::Continue) {
-            self.0.tasks.spawn(async move { kept.spool().await });
-        }
+        self.attend(kept, &attendance);
         self.serve(session, needs);
         reader.begun().await
+    }
+
+    pub(super) fn fetch_more_in(
+        &self,
+        session: &Arc<Session>,
+        execution: ExecutionId,
+        request: &FetchMoreRequest,
+    ) -> Result<EventStream, PoolerError> {
+        telemetry::rpc::record(Id::Execution, &execution);
+        let attendance = request::attendance(request.on_disconnect(), request.disconnect_grace)?;
+        let plan = request::more(request)?;
+        let after = session.suspended_after(execution)?;
+        let (output, reader) = session.pipe(attendance.kept, after);
+        let recording = output.recording();
+        let work = Work::Script {
+            plan,
+            output,
+            detaching: attendance.detaching,
+        };
+        let needs = session.use_portal(execution, work)?;
+        // What it said before is not wanted again.
+        self.0.results.forget(execution);
+        let kept = attendance.kept.then(|| self.0.results.keep(execution, recording));
+        self.attend(kept, &attendance);
+        self.serve(session, needs);
+        // At once: nothing is sent before there are rows.
+        Ok(reader.boxed())
+    }
+
+    /// Has what nobody reads written down, where it goes on without a reader.
+    fn attend(&self, kept: Option<Arc<Kept>>, attendance: &Attendance) {
+        if let Some(kept) = kept.filter(|_| attendance.detaching == Detaching::Continue) {
+            self.0.tasks.spawn(async move { kept.spool().await });
+        }
     }
 }

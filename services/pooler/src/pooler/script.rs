@@ -9,6 +9,7 @@ use domain::limits::Limit;
 use domain::session::{SessionId, SessionName};
 use futures::StreamExt as _;
 use rpc::pooler;
+use rpc::query::v1::OnLimit;
 
 use super::{NoBackend, Pooler};
 use crate::error::PoolerError;
@@ -28,6 +29,12 @@ impl Pooler {
         let server = self.server(&caller, &request.server).await?;
         let database = request::database(&request.database)?;
         let mut plan = request::plan(request.script)?;
+        if plan.limit.on_limit == OnLimit::Suspend {
+            return Err(request::invalid(
+                "script.on_limit",
+                "ON_LIMIT_SUSPEND needs a session",
+            ));
+        }
         let queue_timeout = request::queue_timeout(request.queue_timeout_ms)?;
         let instance = self.0.instances.at_hand(server.instance_id).await?;
         let longest = instance.limits().time_if_any(Limit::QueryTimeout);
@@ -56,7 +63,7 @@ impl Pooler {
         seat.backend.hold = Hold::once();
         let control = Arc::new(Control::default());
         session.holds_by(&seat.backend, &control);
-        let (output, reader) = pipe(Arc::clone(&control.bell), false);
+        let (output, reader) = pipe(Arc::clone(&control.bell), false, 0);
         let (closing, pooler) = (self.0.closing.clone(), self.clone());
         self.0.scripts.spawn(async move {
             let (ended, last) = {

@@ -13,8 +13,8 @@ use futures::stream::{BoxStream, unfold};
 use rpc::query::v1::copy_in_request::Kind as CopyInKind;
 use rpc::query::v1::{
     BeginTransactionRequest, CommitTransactionResponse, CopyInRequest, CopyInResponse, ExecuteRequest,
-    ExecutionOutcome, GetTransactionOutcomeRequest, GetTransactionOutcomeResponse, IsolationLevel,
-    OpenSessionRequest, TransactionStatus,
+    ExecutionOutcome, FetchMoreRequest, GetTransactionOutcomeRequest, GetTransactionOutcomeResponse,
+    IsolationLevel, OpenSessionRequest, TransactionStatus,
 };
 use rpc::{pooler, query, server};
 use telemetry::rpc::Id;
@@ -24,7 +24,7 @@ use tonic::Status;
 use super::Pooler;
 use crate::error::{Loss, LossCause, PoolerError, TargetError};
 use crate::request::{self, invalid};
-use crate::session::{Commit, CopySender, CopySource, Ended, Plan, Session, Work, copy_channel};
+use crate::session::{Commit, CopySender, CopySource, Ended, Plan, PortalUse, Session, Work, copy_channel};
 
 #[async_trait]
 impl Sessions for Pooler {
@@ -103,6 +103,16 @@ impl Sessions for Pooler {
         Ok(self.0.results.attach(name.execution, after).await?)
     }
 
+    async fn fetch_more(
+        &self,
+        token: &UserToken,
+        name: ExecutionName,
+        request: FetchMoreRequest,
+    ) -> Result<EventStream, Status> {
+        let session = self.session(token, name.session).await?;
+        Ok(self.fetch_more_in(&session, name.execution, &request)?)
+    }
+
     async fn run_script(
         &self,
         token: &UserToken,
@@ -138,7 +148,12 @@ impl Sessions for Pooler {
     }
 
     async fn cancel_execution(&self, token: &UserToken, name: ExecutionName) -> Result<(), Status> {
-        Ok(self.session(token, name.session).await?.cancel(name.execution)?)
+        let session = self.session(token, name.session).await?;
+        match self.close_portal(&session, name.execution).await {
+            // It runs, or has ended.
+            Err(PoolerError::PortalClosed | PoolerError::SessionBusy) => Ok(session.cancel(name.execution)?),
+            closed => Ok(closed?),
+        }
     }
 
     async fn begin_transaction(
@@ -279,6 +294,23 @@ impl Pooler {
         let needs = session.start(execution, work, 0, allowed)?;
         self.serve(session, needs);
         Ok((execution, answer))
+    }
+
+    /// Closes the portal of a suspended execution, which ends it.
+    async fn close_portal(&self, session: &Arc<Session>, execution: ExecutionId) -> Result<(), PoolerError> {
+        let (reply, answer) = oneshot::channel();
+        let work = Work::Quiet {
+            plan: Plan::of_portal(PortalUse::Close),
+            copy: CopySource::None,
+            reply,
+        };
+        let needs = session.use_portal(execution, work)?;
+        self.serve(session, needs);
+        match answered(session, execution, answer.await) {
+            // GetExecution has the error of a transaction that could not be committed.
+            Ok(_) | Err(PoolerError::ExecutionCancelled) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn copy_in(

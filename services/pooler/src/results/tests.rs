@@ -41,7 +41,7 @@ async fn numbers(stream: EventStream) -> Vec<i64> {
 
 /// Writes so many events that nobody reads, and ends.
 async fn write_unread(results: &Results, id: ExecutionId, count: i64) -> Arc<Kept> {
-    let (writer, reader) = pipe(Arc::default(), true);
+    let (writer, reader) = pipe(Arc::default(), true, 0);
     let kept = results.keep(id, writer.recording());
     drop(reader);
     let spooling = kept.spool();

@@ -6,6 +6,8 @@
 
 mod commit;
 mod limits;
+mod portal;
+mod result_set;
 mod script;
 mod statement;
 
@@ -20,6 +22,7 @@ use tokio::time::Instant;
 
 use self::commit::Question;
 use self::limits::Limits;
+pub(crate) use self::portal::{PortalUse, Suspended};
 pub(crate) use self::script::Plan;
 use self::statement::Statement;
 use super::cancelling::Cancelling;
@@ -62,6 +65,7 @@ pub(crate) enum Lost {
 enum Interrupt {
     Cancelled,
     TimedOut,
+    LimitExceeded,
     ReaderGone,
     Closing,
 }
@@ -89,6 +93,8 @@ pub(crate) struct Ended {
     pub(crate) pins: Pins,
     /// Since when its transaction is open, if one is.
     pub(crate) transaction_since: Option<Instant>,
+    /// The number of its last event.
+    pub(crate) last_event: i64,
     /// The last COMMIT that was announced.
     pub(crate) commit: Option<Commit>,
 }
@@ -107,6 +113,7 @@ impl Ended {
             cancel_in_doubt: false,
             pins: Pins::NONE,
             transaction_since: None,
+            last_event: 0,
             commit: None,
         }
     }
@@ -163,6 +170,10 @@ pub(crate) struct Execution<'a> {
     question: Option<Question>,
     /// The last COMMIT that was announced.
     commit: Option<Commit>,
+    /// Rows of a portal are asked for, and no Sync was sent.
+    fetching: bool,
+    /// How its portal can be gone on with, once it is suspended.
+    suspended: Option<Suspended>,
     rows: i64,
     error: Option<SqlError>,
     /// A statement was not run or failed.
@@ -198,6 +209,8 @@ impl<'a> Execution<'a> {
             transaction_since: None,
             question: None,
             commit: None,
+            fetching: false,
+            suspended: None,
             rows: 0,
             error: None,
             incomplete: false,
@@ -238,30 +251,35 @@ impl<'a> Execution<'a> {
     }
 
     /// Ends the execution. The last events are handed to `after`, to be sent once the session is free again.
-    fn end(self, result: Result<(), Lost>) -> (Ended, Option<LastEvents>) {
+    fn end(mut self, result: Result<(), Lost>) -> (Ended, Option<LastEvents>) {
         let lost = result.err();
         let outcome = self.outcome(lost.is_some());
         let transaction = self.connection().transaction_status();
         if lost.is_none() {
             self.backend.hold.ready(transaction);
         }
-        let ended = Ended {
+        let mut ended = Ended {
             outcome,
             rows: self.rows,
-            error: self.error,
-            tag: self.statement.tag,
+            error: self.error.take(),
+            tag: std::mem::take(&mut self.statement.tag),
             tag_rows: self.statement.tag_rows,
             transaction: transaction_status(transaction),
             lost,
             cancel_in_doubt: self.cancel_in_doubt,
             pins: self.backend.hold.pins(),
+            // An implicit one too, which a suspended portal keeps open.
             transaction_since: self
                 .transaction_since
-                .filter(|_| transaction != pgconn::TransactionStatus::Idle),
-            commit: self.commit,
+                .filter(|_| transaction != pgconn::TransactionStatus::Idle || self.suspended.is_some()),
+            commit: self.commit.take(),
+            last_event: 0,
         };
-        let mut writer = self.writer;
-        writer.event(Kind::Finished(ended.finished(self.limits.elapsed())));
+        self.writer
+            .event(Kind::Finished(ended.finished(self.limits.elapsed())));
+        ended.last_event = self.writer.last();
+        self.keep_suspended();
+        let writer = self.writer;
         let last = self.output.map(|output| LastEvents { writer, output });
         (ended, last)
     }
@@ -286,6 +304,9 @@ impl<'a> Execution<'a> {
     fn outcome(&self, lost: bool) -> ExecutionOutcome {
         match self.interrupt {
             _ if lost => ExecutionOutcome::Lost,
+            _ if self.suspended.is_some() => ExecutionOutcome::Suspended,
+            // Also where the server had finished: rows are missing.
+            Some(Interrupt::LimitExceeded) => ExecutionOutcome::LimitExceeded,
             Some(Interrupt::TimedOut) if self.incomplete => ExecutionOutcome::TimedOut,
             Some(_) if self.incomplete => ExecutionOutcome::Cancelled,
             _ if self.failed => ExecutionOutcome::Failed,
@@ -399,7 +420,7 @@ impl<'a> Execution<'a> {
         self.interrupt = Some(interrupt);
         self.statement.drop_rows();
         self.writer.drop_large_row();
-        if self.backend.connection.ready_owed() == 0 {
+        if self.backend.connection.ready_owed() == 0 && !self.fetching {
             return;
         }
         // A server that waits for COPY data does not heed a cancel request before some data comes.

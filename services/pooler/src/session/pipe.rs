@@ -66,10 +66,11 @@ struct Pipe {
     changed: Notify,
 }
 
-/// A pipe whose writer is woken through `writer`. Where it is `kept`, others may read what one reader has read.
-pub(crate) fn pipe(writer: Arc<Notify>, kept: bool) -> (PipeWriter, PipeReader) {
+/// A pipe whose writer is woken through `writer`. Where it is `kept`, others may read what one reader has read. Its first event
+/// comes after the one of that number.
+pub(crate) fn pipe(writer: Arc<Notify>, kept: bool, after: i64) -> (PipeWriter, PipeReader) {
     let state = State {
-        transcript: Transcript::new(if kept { MEMORY } else { 0 }),
+        transcript: Transcript::new(if kept { MEMORY } else { 0 }, after),
         end: None,
         end_time: None,
         reader: Reader::Attached(None),

@@ -29,6 +29,8 @@ pub(super) struct Record {
 pub(crate) struct LastExecution {
     pub(super) record: Record,
     pub(super) transaction: TransactionStatus,
+    /// Its portal is open.
+    pub(super) suspended: bool,
 }
 
 impl LastExecution {
@@ -49,7 +51,8 @@ impl LastExecution {
                 row_count: record.rows,
                 error: record.error.as_ref().map(ShortError::expand),
                 start_time: Some(timestamp(record.start_time)),
-                end_time: record.end_time.map(timestamp),
+                end_time: record.end_time.filter(|_| !self.suspended).map(timestamp),
+                suspended: self.suspended,
                 transaction_status: self.transaction.into(),
                 commit: record.commit.as_ref().map(|commit| commit.describe(running)),
             },

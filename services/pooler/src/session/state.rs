@@ -21,6 +21,8 @@ pub(super) struct State {
     pub(super) served: bool,
     pub(super) busy: Option<ExecutionId>,
     pub(super) work: Option<Work>,
+    /// The execution whose portal is open.
+    pub(super) suspended: Option<Portal>,
     /// Why it ends, from the moment that is decided.
     pub(super) end: Option<Loss>,
     pub(super) transaction: TransactionStatus,
@@ -51,6 +53,14 @@ pub(super) struct State {
     pub(super) record: Option<Record>,
     /// What its last execution was asked for with.
     pub(super) request: Option<Uuid>,
+}
+
+/// A portal that is suspended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Portal {
+    pub(super) execution: ExecutionId,
+    /// The number of the last event that came of it.
+    pub(super) after: i64,
 }
 
 /// How far other poolers know of a session.

@@ -249,7 +249,9 @@ async fn serve(session: &Session, backend: &mut Backend) -> Next {
             // The task is here: it needs no call.
             () = wake_at(&mut backend.timer, session.idle_deadline()) => { let _ = session.expire(); }
             event = backend.connection.next() => {
-                if let Err(_gone) = overheard(session, event) {
+                // A suspended portal does not survive an error, and the server would not answer before a Sync.
+                let failed = backend.suspended.is_some() && matches!(event, Ok(Event::Error(_)));
+                if overheard(session, event).is_err() || failed {
                     return Next::BackendGone;
                 }
             }

@@ -42,15 +42,15 @@ pub(crate) struct Transcript {
 }
 
 impl Transcript {
-    /// One that keeps so many bytes of what was taken.
-    pub(crate) fn new(memory: usize) -> Self {
+    /// One that keeps so many bytes of what was taken, and begins after the event of that number.
+    pub(crate) fn new(memory: usize, after: i64) -> Self {
         Self {
             kept: VecDeque::new(),
             taken: 0,
             taken_bytes: 0,
             waiting_bytes: 0,
             memory,
-            last: 0,
+            last: after,
         }
     }
 

@@ -272,7 +272,12 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) async fn read(mut stream: EventStream) -> Self {
+    pub(crate) async fn read(stream: EventStream) -> Self {
+        Self::read_from(stream, 1).await
+    }
+
+    /// Reads events of which the first has that number.
+    pub(crate) async fn read_from(mut stream: EventStream, first: i64) -> Self {
         let (mut events, mut messages) = (Vec::new(), 0);
         while let Some(message) = tokio::time::timeout(DEADLINE, stream.next())
             .await
@@ -289,11 +294,16 @@ impl Run {
         assert!(
             numbered
                 .iter()
-                .zip(1..)
+                .zip(first..)
                 .all(|(sequence, place)| *sequence == place),
             "gaps: {events:?}"
         );
         Self { events, messages }
+    }
+
+    /// The number of the event after the last.
+    pub(crate) fn next_number(&self) -> i64 {
+        self.events.last().map_or(1, |last| last.sequence + 1)
     }
 
     pub(crate) fn kinds(&self) -> impl Iterator<Item = &Kind> {

@@ -140,6 +140,15 @@ impl Sessions for SlotGiver {
         not_here()
     }
 
+    async fn fetch_more(
+        &self,
+        _: &UserToken,
+        _: ExecutionName,
+        _: query::v1::FetchMoreRequest,
+    ) -> Result<EventStream, Status> {
+        not_here()
+    }
+
     async fn run_script(
         &self,
         _: &UserToken,

@@ -173,6 +173,10 @@ async fn play(state: Arc<State>, sql: String, events: Events) {
             state.cancelled.notified().await;
             send(vec![finished(ExecutionOutcome::Cancelled)]).await
         }
+        "SELECT by the page" => {
+            let suspended = finished(ExecutionOutcome::Suspended);
+            send(vec![started(), columns(), rows(0, 2), suspended]).await
+        }
         "be recovered" => {
             send(vec![
                 started(),
@@ -310,6 +314,27 @@ impl QueryService for Service {
             futures::stream::once(playing).map(|()| None::<Result<EncodedEvents, Status>>),
         );
         Ok(Response::new(Box::pin(both.filter_map(|message| message))))
+    }
+
+    type FetchMoreStream = Self::ExecuteStream;
+
+    async fn fetch_more(
+        &self,
+        request: Request<FetchMoreRequest>,
+    ) -> Result<Response<Self::FetchMoreStream>, Status> {
+        assert_eq!(request.get_ref().execution, EXECUTION);
+        let before = self.0.counts.fetch_more.fetch_add(1, Ordering::SeqCst);
+        let events = if before == 0 {
+            vec![rows(2, 4), finished(ExecutionOutcome::Suspended)]
+        } else {
+            vec![
+                rows(4, 5),
+                completed("SELECT 1"),
+                finished(ExecutionOutcome::Succeeded),
+            ]
+        };
+        let message = futures::stream::iter([Ok(EncodedEvents::encode(events))]);
+        Ok(Response::new(Box::pin(message)))
     }
 
     async fn get_execution(

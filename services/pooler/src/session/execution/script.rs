@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use domain::sql::{self, StringSyntax};
-use pgconn::TransactionStatus;
+use pgconn::{SendError, TransactionStatus};
 use rpc::query::v1::parameter::Kind;
 use rpc::query::v1::{OnError, Parameter, Script, ScriptMode};
 use std::time::Duration;
 use tokio::time::Instant;
 
-use super::{Ended, Execution, LastEvents, Lost, Statement};
+use super::result_set::ResultLimit;
+use super::{Ended, Execution, LastEvents, Lost, PortalUse, Statement};
 use crate::events::EventWriter;
 use crate::session::copy_source::CopySource;
 
@@ -28,8 +29,10 @@ pub(crate) struct Plan {
     /// The limit of a transaction, and since when one is open.
     pub(crate) transaction_timeout: Option<Duration>,
     pub(crate) transaction_since: Option<Instant>,
-    /// Most rows sent of each result set.
-    pub(crate) max_rows: Option<i64>,
+    /// How much of each result set is sent.
+    pub(crate) limit: ResultLimit,
+    /// What is done with a suspended portal.
+    pub(crate) portal: PortalUse,
     /// Most rows in a message; 0 for our choice.
     pub(crate) page: usize,
     /// Data for COPY statements.
@@ -45,11 +48,20 @@ impl Plan {
             statement_timeout,
             transaction_timeout: None,
             transaction_since: None,
-            max_rows: script.max_rows.filter(|rows| *rows > 0),
+            limit: ResultLimit::new(script.max_rows, script.max_bytes, script.on_limit()),
+            portal: PortalUse::Script,
             page: usize::try_from(script.page_size).unwrap_or_default(),
             sql: script.sql,
             parameters: script.parameters,
             copy_input: script.copy_input,
+        }
+    }
+
+    /// Something to do with a suspended portal.
+    pub(crate) fn of_portal(portal: PortalUse) -> Self {
+        Self {
+            portal,
+            ..Self::new(Script::default(), None)
         }
     }
 
@@ -76,7 +88,7 @@ impl Execution<'_> {
             let effects = sql::effects(&plan.sql, self.string_syntax());
             self.backend.hold.runs(effects);
         }
-        let mut result = self.script(plan).await;
+        let mut result = self.carry_out(plan).await;
         // Before the look, which is ours.
         if let Some(listing) = self.backend.listing() {
             listing.passed(self.connection().traffic());
@@ -87,7 +99,10 @@ impl Execution<'_> {
         self.end(result)
     }
 
-    async fn script(&mut self, mut plan: Plan) -> Result<(), Lost> {
+    pub(super) async fn script(&mut self, mut plan: Plan) -> Result<(), Lost> {
+        if plan.limit.suspends() {
+            return self.open_portal(&plan).await;
+        }
         if !plan.parameters.is_empty() {
             return self.with_parameters(&plan).await;
         }
@@ -135,6 +150,18 @@ impl Execution<'_> {
             self.incomplete = true;
             return Ok(());
         }
+        // After a refusal here a Sync must still follow, or the connection is of no more use.
+        let bound = self.parse_and_bind(plan);
+        let connection = &mut self.backend.connection;
+        let sent = bound.and_then(|()| connection.execute("", 0));
+        connection.sync()?;
+        let ended = self.finish_statement().await;
+        sent?;
+        ended
+    }
+
+    /// Makes a portal of the plan's statement and asks for its columns.
+    pub(super) fn parse_and_bind(&mut self, plan: &Plan) -> Result<(), SendError> {
         let types: Vec<u32> = plan
             .parameters
             .iter()
@@ -146,15 +173,8 @@ impl Execution<'_> {
         });
         let connection = &mut self.backend.connection;
         connection.parse("", &plan.sql, &types)?;
-        // After a refusal here a Sync must still follow, or the connection is of no more use.
-        let sent = connection
-            .bind("", "", values)
-            .and_then(|()| connection.describe_portal(""))
-            .and_then(|()| connection.execute("", 0));
-        connection.sync()?;
-        let ended = self.finish_statement().await;
-        sent?;
-        ended
+        connection.bind("", "", values)?;
+        connection.describe_portal("")
     }
 
     async fn finish_statement(&mut self) -> Result<(), Lost> {
@@ -167,30 +187,35 @@ impl Execution<'_> {
     }
 
     /// Counts a message that was answered, and the transaction where that ended with it.
-    fn count(&self, sent: Instant) {
+    pub(super) fn count(&self, sent: Instant) {
         let Some(listing) = self.backend.listing() else {
             return;
         };
         listing.tally.answered(sent.elapsed());
-        if self.connection().transaction_status() == TransactionStatus::Idle {
+        let is_over = self.connection().transaction_status() == TransactionStatus::Idle;
+        if is_over && !self.connection().is_unsynced() {
             let since = self.transaction_since.unwrap_or(sent);
             listing.tally.transaction_ended(since.elapsed());
         }
     }
 
-    fn begin_statement(&mut self, plan: &Plan, index: i32, chars_before: usize) {
-        let now = Instant::now();
+    pub(super) fn begin_statement(&mut self, plan: &Plan, index: i32, chars_before: usize) {
         if self.connection().transaction_status() == TransactionStatus::Idle {
             // The statement is a transaction of its own, or opens one.
             self.transaction_since = None;
         }
+        self.limit_statement(plan, plan.statement_timeout);
+        self.statement = Statement::new(index, chars_before, plan.limit);
+    }
+
+    /// Has the time of a statement begin, and that of its transaction unless one is open.
+    pub(super) fn limit_statement(&mut self, plan: &Plan, timeout: Option<Duration>) {
+        let now = Instant::now();
         let since = *self.transaction_since.get_or_insert(now);
         let left = plan
             .transaction_timeout
             .map(|whole| whole.saturating_sub(now - since));
-        self.limits
-            .statement(plan.statement_timeout.into_iter().chain(left).min());
-        self.statement = Statement::new(index, chars_before, plan.max_rows);
+        self.limits.statement(timeout.into_iter().chain(left).min());
     }
 
     pub(super) fn string_syntax(&self) -> StringSyntax {

@@ -6,7 +6,8 @@ use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{CopyOutStarted, Notice, ParameterChanged, ResultColumns, SqlError, StatementCompleted};
 use tonic::Status;
 
-use super::{Execution, Feed, Lost, PipeWriter};
+use super::result_set::{ResultLimit, ResultSet};
+use super::{Execution, Feed, Interrupt, Lost, PipeWriter};
 use crate::events::{columns, row_count, server_message};
 
 /// COPY data handed to the connection at a time.
@@ -17,10 +18,8 @@ const COPY_PIECE: usize = 64 * 1024;
 pub(super) struct Statement {
     pub(super) index: i32,
     chars_before: usize,
-    most_rows: Option<i64>,
-    /// Rows of the current result set that were sent.
-    rows: i64,
-    truncated: bool,
+    /// The current result set.
+    pub(super) result: ResultSet,
     /// Rows are not wanted any more.
     dropping: bool,
     /// The large row that passes is not wanted.
@@ -31,11 +30,11 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    pub(super) fn new(index: i32, chars_before: usize, most_rows: Option<i64>) -> Self {
+    pub(super) fn new(index: i32, chars_before: usize, limit: ResultLimit) -> Self {
         Self {
             index,
             chars_before,
-            most_rows,
+            result: ResultSet::new(limit),
             ..Self::default()
         }
     }
@@ -45,17 +44,9 @@ impl Statement {
         self.skipping = true;
     }
 
-    /// Whether the next row is to be sent.
-    fn takes_row(&mut self) -> bool {
-        if self.dropping {
-            return false;
-        }
-        if self.most_rows.is_some_and(|most| self.rows >= most) {
-            self.truncated = true;
-            return false;
-        }
-        self.rows += 1;
-        true
+    /// Whether the next row, with so many bytes of values, is to be sent.
+    fn takes_row(&mut self, value_bytes: usize) -> bool {
+        !self.dropping && self.result.takes(value_bytes)
     }
 }
 
@@ -69,13 +60,14 @@ impl Execution<'_> {
         let Some(event) = event else { return Ok(false) };
         match event {
             Event::DataRow(row) => {
-                if self.statement.takes_row() {
+                if self.takes_row(row.value_bytes()) {
                     self.writer.row(&row).map_err(pgconn::ConnectionError::from)?;
                     self.rows += 1;
                 }
             }
-            Event::RowStart { .. } => {
-                self.statement.skipping = !self.statement.takes_row();
+            // Its size is known before its first byte is sent, so that none is begun that does not fit.
+            Event::RowStart { value_bytes, .. } => {
+                self.statement.skipping = !self.takes_row(value_bytes as usize);
                 if !self.statement.skipping {
                     self.writer.row_start();
                 }
@@ -87,16 +79,27 @@ impl Execution<'_> {
                 self.rows += 1;
             }
             Event::RowDescription(fields) => {
-                self.statement.rows = 0;
+                self.statement.result = ResultSet::new(self.statement.result.limit());
                 let columns = columns(&fields);
                 self.event(Kind::Columns(ResultColumns {
                     statement_index: self.statement.index,
                     columns,
                 }));
             }
-            Event::CommandComplete(tag) => self.completed(&tag),
-            Event::EmptyQuery => self.completed(&ServerText::default()),
-            Event::Error(error) => self.sql_error(&error),
+            Event::CommandComplete(tag) => {
+                self.completed(&tag);
+                self.end_fetching()?;
+            }
+            Event::EmptyQuery => {
+                self.completed(&ServerText::default());
+                self.end_fetching()?;
+            }
+            Event::Error(error) => {
+                self.sql_error(&error);
+                self.end_fetching()?;
+            }
+            // Nothing more comes before the next Execute or a Sync.
+            Event::PortalSuspended => return Ok(self.fetching),
             Event::Notice(notice) => {
                 self.event(Kind::Notice(Notice {
                     message: Some(server_message(&notice)),
@@ -138,10 +141,18 @@ impl Execution<'_> {
             | Event::BindComplete
             | Event::CloseComplete
             | Event::NoData
-            | Event::PortalSuspended
             | Event::ParameterDescription(_) => {}
         }
         Ok(false)
+    }
+
+    /// Whether the next row is to be sent. The first one too many is where a result fails that must not be cut.
+    fn takes_row(&mut self, value_bytes: usize) -> bool {
+        let takes = self.statement.takes_row(value_bytes);
+        if self.statement.result.has_failed() {
+            self.interrupt(Interrupt::LimitExceeded);
+        }
+        takes
     }
 
     /// Writes an event. A flood of them after an interrupt, which nobody takes away, is dropped.
@@ -160,12 +171,11 @@ impl Execution<'_> {
             statement_index: statement.index,
             command_tag: statement.tag.clone(),
             row_count: statement.tag_rows,
-            truncated: statement.truncated,
+            truncated: statement.result.truncated,
         };
         // In a script sent as one message another result may follow.
         statement.index += 1;
-        statement.rows = 0;
-        statement.truncated = false;
+        statement.result = ResultSet::new(statement.result.limit());
         self.event(Kind::StatementCompleted(completed));
     }
 
@@ -189,7 +199,7 @@ impl Execution<'_> {
     }
 
     fn begin_copy(&mut self) -> Result<(), Lost> {
-        if self.backend.connection.ready_owed() == 0 {
+        if self.backend.connection.ready_owed() == 0 && !self.fetching {
             // The failed COPY lets the server see our goodbye.
             self.backend
                 .connection

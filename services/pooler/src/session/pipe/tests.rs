@@ -26,7 +26,7 @@ fn numbers(message: Option<Result<EncodedEvents, Status>>) -> Vec<i64> {
 #[tokio::test]
 async fn slow_reader_leaves_no_room_until_it_reads() {
     let notify = Arc::new(Notify::new());
-    let (writer, mut reader) = pipe(Arc::clone(&notify), false);
+    let (writer, mut reader) = pipe(Arc::clone(&notify), false, 0);
     writer.push(message(ROOM), 1);
     assert!(!writer.has_room());
     reader.next().await.unwrap().unwrap();
@@ -36,7 +36,7 @@ async fn slow_reader_leaves_no_room_until_it_reads() {
 
 #[tokio::test]
 async fn stream_ends_after_the_last_message() {
-    let (writer, mut reader) = pipe(Arc::default(), false);
+    let (writer, mut reader) = pipe(Arc::default(), false, 0);
     writer.push(message(1), 1);
     writer.end(Some((message(1), 2)));
     assert!(reader.next().await.unwrap().is_ok());
@@ -46,7 +46,7 @@ async fn stream_ends_after_the_last_message() {
 
 #[tokio::test]
 async fn writer_that_vanishes_is_an_error() {
-    let (writer, mut reader) = pipe(Arc::default(), false);
+    let (writer, mut reader) = pipe(Arc::default(), false, 0);
     drop(writer);
     assert!(reader.next().await.unwrap().is_err());
     assert!(reader.next().await.is_none());
@@ -55,7 +55,7 @@ async fn writer_that_vanishes_is_an_error() {
 #[tokio::test]
 async fn writer_learns_that_the_reader_is_gone() {
     let notify = Arc::new(Notify::new());
-    let (writer, reader) = pipe(Arc::clone(&notify), false);
+    let (writer, reader) = pipe(Arc::clone(&notify), false, 0);
     drop(reader);
     notify.notified().await;
     assert!(writer.reader_gone());
@@ -65,7 +65,7 @@ async fn writer_learns_that_the_reader_is_gone() {
 
 #[tokio::test]
 async fn another_reader_goes_on_where_one_went_away() {
-    let (writer, mut reader) = pipe(Arc::default(), true);
+    let (writer, mut reader) = pipe(Arc::default(), true, 0);
     let recording = writer.recording();
     writer.push(events(1..=3), 3);
     writer.push(events(4..=5), 5);
@@ -87,7 +87,7 @@ async fn another_reader_goes_on_where_one_went_away() {
 
 #[tokio::test]
 async fn reader_whose_place_is_taken_is_told() {
-    let (writer, mut first) = pipe(Arc::default(), true);
+    let (writer, mut first) = pipe(Arc::default(), true, 0);
     writer.push(events(1..=1), 1);
     let mut second = writer.recording().attach(0).unwrap();
     let told = first.next().await.unwrap().unwrap_err();

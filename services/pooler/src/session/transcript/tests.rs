@@ -31,7 +31,7 @@ proptest! {
     /// Against a model that keeps everything.
     #[test]
     fn reader_gets_everything_after_what_it_knows_or_is_told_that_it_is_gone(steps in prop::collection::vec(step(), 1..200)) {
-        let mut transcript = Transcript::new(MEMORY);
+        let mut transcript = Transcript::new(MEMORY, 0);
         // The number of the last event of each message.
         let mut written: Vec<(i64, usize)> = Vec::new();
         let (mut last, mut next, mut oldest) = (0, 0, 0);
@@ -71,7 +71,7 @@ proptest! {
 
 #[test]
 fn what_was_never_written_cannot_be_waited_for() {
-    let mut transcript = Transcript::new(MEMORY);
+    let mut transcript = Transcript::new(MEMORY, 0);
     transcript.push(EncodedEvents::default(), 3);
     assert_eq!(transcript.rewind(4), Err(Expired));
     assert_eq!(transcript.rewind(-1), Err(Expired));

@@ -1,0 +1,30 @@
+//! FetchMore: as Execute, it reads no database and forwards the pooler's frames as they are.
+
+use ::sessions::EventStream;
+use rpc::query::v1::{FetchMoreRequest, OnDisconnect};
+
+use super::executions;
+use super::script::largest_page;
+use crate::context::{Call, Context};
+use crate::error::{Error, Violations};
+
+/// Goes on with a suspended execution.
+pub(crate) async fn fetch_more(api: &Context, call: Call<FetchMoreRequest>) -> Result<EventStream, Error> {
+    let mut request = call.message;
+    let name = executions::name("execution", &request.execution)?;
+    let mut violations = Violations::default();
+    for (field, limit) in [("max_rows", request.max_rows), ("max_bytes", request.max_bytes)] {
+        if limit.is_some_and(|limit| limit < 0) {
+            violations.add(field, "must not be negative");
+        }
+    }
+    if request.page_size < 0 {
+        violations.add("page_size", "must not be negative");
+    }
+    if OnDisconnect::try_from(request.on_disconnect).is_err() {
+        violations.add("on_disconnect", "is not a known value");
+    }
+    violations.done()?;
+    request.page_size = request.page_size.min(largest_page());
+    Ok(api.sessions.fetch_more(&call.token, name, request).await?)
+}
