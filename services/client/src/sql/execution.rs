@@ -1,18 +1,21 @@
 //! One execution after the other in a session: events in, data and messages out, Ctrl-C to cancel.
 
+mod paging;
+
 use std::time::{Duration, Instant};
 
 use rpc::errors::v1::ErrorReason;
 use rpc::events::EncodedEvents;
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{
-    CancelExecutionRequest, ExecuteRequest, ExecutionFinished, ExecutionOutcome, GetExecutionRequest, Script,
-    Session, SqlError, StatementCompleted, TransactionCommitting, TransactionStatus,
+    CancelExecutionRequest, Column, ExecuteRequest, ExecutionFinished, ExecutionOutcome, GetExecutionRequest,
+    Script, Session, SqlError, StatementCompleted, TransactionCommitting, TransactionStatus,
 };
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
+use self::paging::Suspended;
 use super::results::Results;
 use super::{commit, message_text};
 use crate::connection::{Call, Connection};
@@ -35,6 +38,10 @@ pub(super) struct Execution {
     pub(super) strings: StringSyntax,
     /// True to say how long each script took.
     pub(super) timing: bool,
+    /// True to stop where a result is suspended; else the rest of it is fetched too.
+    pub(super) pauses: bool,
+    /// What can be gone on with.
+    suspended: Option<Suspended>,
     connection: Connection,
     results: Results,
     interrupts: Interrupts,
@@ -51,7 +58,10 @@ pub(super) struct Ended {
 
 impl Ended {
     pub(super) fn is_success(self) -> bool {
-        self.outcome == ExecutionOutcome::Succeeded
+        matches!(
+            self.outcome,
+            ExecutionOutcome::Succeeded | ExecutionOutcome::Suspended
+        )
     }
 }
 
@@ -75,7 +85,25 @@ struct Running<'a> {
     in_result: bool,
     /// The COMMIT that was announced and is not answered.
     committing: Option<TransactionCommitting>,
+    /// The columns of the last result set.
+    columns: Vec<Column>,
     finished: Option<ExecutionFinished>,
+}
+
+impl Running<'_> {
+    fn outcome(&self) -> ExecutionOutcome {
+        self.finished
+            .as_ref()
+            .map_or(ExecutionOutcome::Unspecified, ExecutionFinished::outcome)
+    }
+}
+
+/// Where events come from.
+enum Source {
+    /// A script that is run.
+    Script(Script),
+    /// More of the suspended execution of that name.
+    Suspended(String),
 }
 
 impl Execution {
@@ -89,6 +117,8 @@ impl Execution {
             session,
             strings: StringSyntax::Standard,
             timing: false,
+            pauses: false,
+            suspended: None,
             connection: context.connection()?,
             results,
             interrupts: context.interrupts.clone(),
@@ -122,6 +152,7 @@ impl Execution {
     ) -> Result<Ended, ClientError> {
         let began = Instant::now();
         self.interrupts.forget();
+        self.suspended = None;
         let sql = script.sql.clone();
         let mut running = Running {
             name: String::new(),
@@ -129,9 +160,21 @@ impl Execution {
             lines_before,
             in_result: false,
             committing: None,
+            columns: Vec::new(),
             finished: None,
         };
-        let outcome = self.follow(context, script, &mut running).await;
+        let outcome = self.follow(context, Source::Script(script), &mut running).await;
+        self.ended(context, outcome, running, began).await
+    }
+
+    /// Tells how the events ended.
+    async fn ended(
+        &mut self,
+        context: &mut Context,
+        outcome: Result<Followed, ClientError>,
+        running: Running<'_>,
+        began: Instant,
+    ) -> Result<Ended, ClientError> {
         // Whatever came is shown, also where the rest will not come; but not to a reader that was given up.
         if !matches!(outcome, Ok(Followed::GivenUp)) {
             if running.in_result {
@@ -148,15 +191,20 @@ impl Execution {
             }
             Err(error) => return Err(error),
         };
-        let outcome = running
-            .finished
-            .as_ref()
-            .map_or(ExecutionOutcome::Unspecified, ExecutionFinished::outcome);
+        let outcome = match running.outcome() {
+            // The portal was closed after that.
+            ExecutionOutcome::Suspended if interrupted => ExecutionOutcome::Cancelled,
+            outcome => outcome,
+        };
         match outcome {
             ExecutionOutcome::Lost if running.committing.is_some() => {
                 context.notes.line("error: the connection to PostgreSQL was lost");
                 self.tell_commit(context, &running).await;
             }
+            ExecutionOutcome::LimitExceeded => context
+                .notes
+                .line("error: a result is larger than its limit; see --max-rows and --max-bytes"),
+            ExecutionOutcome::Suspended => self.suspended = Some(Suspended::of(&running)),
             ExecutionOutcome::TimedOut => context.notes.line("error: the statement ran into its time limit"),
             ExecutionOutcome::Lost => context.notes.line(
                 "error: the connection to PostgreSQL was lost; whether the last statement took effect is unknown",
@@ -178,12 +226,12 @@ impl Execution {
     async fn follow(
         &mut self,
         context: &mut Context,
-        script: Script,
+        source: Source,
         running: &mut Running<'_>,
     ) -> Result<Followed, ClientError> {
         let mut events = tokio::select! {
             biased;
-            events = begin(&self.connection, &mut self.session, script, &mut context.notes) => events?,
+            events = begin(&self.connection, &mut self.session, source, &mut context.notes) => events?,
             // Nothing runs yet that could be cancelled; a call that is given up is cancelled by the server.
             () = self.interrupts.next() => return Ok(Followed::GivenUp),
         };
@@ -213,9 +261,14 @@ impl Execution {
             if let Some(complaint) = complaint {
                 context.notes.line(&complaint);
             }
-            if !more {
+            if more {
+                continue;
+            }
+            if running.outcome() != ExecutionOutcome::Suspended || self.pauses || interrupted {
                 break;
             }
+            running.finished = None;
+            events = paging::fetch_more(&connection, running.name.clone()).await?;
         }
         if running.finished.is_none() {
             return Err(Status::unavailable("the answer broke off").into());
@@ -258,7 +311,8 @@ impl Execution {
             Kind::Started(started) => running.name = started.execution,
             Kind::Columns(columns) => {
                 running.in_result = true;
-                self.results.columns(&columns.columns, out).await?;
+                running.columns = columns.columns;
+                self.results.columns(&running.columns, out).await?;
             }
             Kind::Rows(batch) => self.results.rows(&batch.rows, out).await?,
             Kind::ValueChunk(chunk) => self.results.chunk(&chunk, out).await?,
@@ -314,7 +368,9 @@ impl Execution {
         let had_rows = running.in_result;
         self.end_result(running, false, out).await?;
         if completed.truncated {
-            notes.line("note: rows were left out; see --max-rows and the setting query.row_limit");
+            notes.line(
+                "note: rows were left out; see --max-rows, --max-bytes and the settings query.row_limit and query.byte_limit",
+            );
         }
         if !had_rows && !self.quiet && !completed.command_tag.is_empty() {
             notes.line(&completed.command_tag);
@@ -414,9 +470,13 @@ impl Execution {
 async fn begin(
     connection: &Connection,
     session: &mut Session,
-    script: Script,
+    source: Source,
     notes: &mut Notes,
 ) -> Result<Streaming<EncodedEvents>, Status> {
+    let script = match source {
+        Source::Script(script) => script,
+        Source::Suspended(execution) => return paging::fetch_more(connection, execution).await,
+    };
     let refusal = match start(connection, session, script.clone()).await {
         Err(status) if rpc::error::reason(&status) == Some(ErrorReason::SessionRecovered) => status,
         answer => return answer,

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use rpc::query::v1::parameter::Kind as ParameterKind;
-use rpc::query::v1::{OnError, Parameter, Script, ScriptMode, SessionMode};
+use rpc::query::v1::{OnError, OnLimit, Parameter, Script, ScriptMode, SessionMode};
 
 use crate::commands::token::wire_duration;
 use crate::context::Context;
@@ -34,6 +34,17 @@ pub(crate) enum OnErrorOption {
     Stop,
     /// The rest is run
     Continue,
+}
+
+/// What follows when a result reaches its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnLimitOption {
+    /// The rows beyond are left out
+    Truncate,
+    /// The statement is cancelled
+    Fail,
+    /// The statement waits: the prompt asks whether to go on, else the rest is fetched part by part
+    Suspend,
 }
 
 /// Runs SQL.
@@ -92,6 +103,12 @@ pub struct Sql {
     /// Most rows of each result; 0 for all. Without it the setting query.row_limit
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
     max_rows: Option<i64>,
+    /// Most bytes of the values of each result; 0 for all. Without it the setting query.byte_limit
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
+    max_bytes: Option<i64>,
+    /// What follows when a result reaches its limit [default: truncate]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    on_limit: Option<OnLimitOption>,
     /// Cancel each statement after so long, for example 30s; 0s for never. Without it the setting
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     statement_timeout: Option<Duration>,
@@ -209,6 +226,12 @@ impl Sql {
         } else {
             ScriptMode::Unspecified
         };
+        let on_limit = match self.on_limit {
+            None => OnLimit::Unspecified,
+            Some(OnLimitOption::Truncate) => OnLimit::Truncate,
+            Some(OnLimitOption::Fail) => OnLimit::Fail,
+            Some(OnLimitOption::Suspend) => OnLimit::Suspend,
+        };
         Script {
             sql: sql.to_owned(),
             parameters: self.parameters.iter().map(parameter).collect(),
@@ -216,6 +239,8 @@ impl Sql {
             on_error: on_error.into(),
             statement_timeout: self.statement_timeout.map(wire_duration),
             max_rows: self.max_rows,
+            max_bytes: self.max_bytes,
+            on_limit: on_limit.into(),
             ..Script::default()
         }
     }

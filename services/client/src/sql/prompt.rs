@@ -124,6 +124,7 @@ pub(super) async fn run(
 ) -> Result<(), ClientError> {
     let lines = Lines::open(context)?;
     let mut input = Input::default();
+    execution.pauses = true;
     context
         .notes
         .line("Statements end with a semicolon; \\? for help, \\q to quit.");
@@ -209,6 +210,12 @@ async fn enter(
                 return Ok(());
             }
             execution.run(context, options.script(&statement), 0).await?;
+            while execution.is_suspended() {
+                match lines.next("-- more: Enter, or q ".to_owned()).await? {
+                    Typed::Line(line) if line.trim().is_empty() => execution.more(context).await?,
+                    Typed::Line(_) | Typed::Interrupt | Typed::End => execution.no_more(context).await,
+                }
+            }
             Ok(())
         }
         Entered::Meta(Meta::Include(file)) => {

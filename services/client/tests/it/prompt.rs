@@ -129,3 +129,38 @@ async fn data_of_a_copy_is_typed() {
     assert_eq!(*fake.state.received.lock(), b"1;\n2\n");
     assert_eq!(prompts.lock()[1..4], [">> ", ">> ", ">> "]);
 }
+
+#[tokio::test]
+async fn suspended_result_goes_on_as_long_as_enter_is_pressed() {
+    let fake = Fake::start().await;
+    let machine = logged_in(&fake).await;
+    let typed = [
+        line("SELECT by the page;"),
+        line(""),
+        line("q"),
+        line("SELECT by the page;"),
+        line(""),
+    ];
+    let (ends, prompts) = typing(&machine, &typed);
+    let stdout = ends.stdout.clone();
+    let exit = machine
+        .start(
+            &["sql", "-s", "wiki", "--max-rows", "2", "--on-limit", "suspend"],
+            ends,
+        )
+        .await;
+    assert_eq!(exit, Exit::Success);
+    let (statement, more) = ("wiki/wiki=> ", "-- more: Enter, or q ");
+    assert_eq!(
+        *prompts.lock(),
+        [statement, more, more, statement, more, statement]
+    );
+    assert_eq!(fake.state.count(|counts| &counts.fetch_more), 2);
+    assert_eq!(
+        fake.state.count(|counts| &counts.cancel),
+        1,
+        "q closes the portal"
+    );
+    assert_eq!(stdout.text().matches(" n | t\n").count(), 4, "{}", stdout.text());
+    assert!(stdout.text().contains("(1 row)"), "{}", stdout.text());
+}

@@ -350,3 +350,22 @@ async fn recovered_session_that_held_something_is_left_to_its_user() {
     assert!(done.stderr.contains("[SESSION_RECOVERED]"), "{}", done.stderr);
     assert_eq!(fake.state.count(|counts| &counts.execute), 2);
 }
+
+#[tokio::test]
+async fn suspended_result_is_fetched_to_its_end_where_nobody_can_be_asked() {
+    let fake = Fake::start().await;
+    let machine = logged_in(&fake).await;
+    let args = [
+        "sql",
+        "-s",
+        "wiki",
+        "-c",
+        "SELECT by the page",
+        "--on-limit",
+        "suspend",
+    ];
+    let done = machine.run(&args).await;
+    assert_eq!(done.exit, Exit::Success, "{}", done.stderr);
+    assert!(done.stdout.contains("(5 rows)"), "one result: {}", done.stdout);
+    assert_eq!(fake.state.count(|counts| &counts.fetch_more), 2);
+}
