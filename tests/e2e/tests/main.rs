@@ -14,6 +14,7 @@ mod login;
 mod main_job;
 mod operations;
 mod outage;
+mod paging;
 mod parity;
 mod receiver;
 mod restore;

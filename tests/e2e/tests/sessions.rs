@@ -4,8 +4,8 @@ use e2e::{Client, reason};
 use rpc::errors::v1::ErrorReason;
 use rpc::query::v1::{
     BeginTransactionRequest, CancelExecutionRequest, CloseSessionRequest, CommitTransactionRequest,
-    ExecutionOutcome, GetSessionRequest, KeepSessionAliveRequest, RollbackTransactionRequest,
-    TransactionStatus,
+    ExecutionOutcome, FetchMoreRequest, GetSessionRequest, KeepSessionAliveRequest,
+    RollbackTransactionRequest, TransactionStatus,
 };
 use tonic::{Code, Status};
 
@@ -26,6 +26,10 @@ async fn every_call(client: &Client, session: &str) -> Vec<(&'static str, Status
         ..BeginTransactionRequest::default()
     };
     let execution = format!("{session}/executions/00000000-0000-4000-8000-000000000000");
+    let more = FetchMoreRequest {
+        execution: execution.clone(),
+        ..FetchMoreRequest::default()
+    };
     let cancel = CancelExecutionRequest { name: execution };
     vec![
         failed(
@@ -58,6 +62,7 @@ async fn every_call(client: &Client, session: &str) -> Vec<(&'static str, Status
                 .map(drop),
         ),
         failed("cancel", query.cancel_execution(cancel).await.map(drop)),
+        failed("fetch more", query.fetch_more(more).await.map(drop)),
         failed("execute", client.execute(session, "SELECT 1").await.map(drop)),
         failed(
             "close",

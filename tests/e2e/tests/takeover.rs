@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use e2e::backends::{BackendSampler, client_backends};
 use e2e::world::{Caller, create_server, set_budget};
-use e2e::{Client, World, WorldOptions, reason};
+use e2e::{Client, Running, World, WorldOptions, reason};
 use futures::future::join_all;
 use harness::eventually;
 use rpc::backup::v1::StartBackupRequest;
@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use tonic::{Code, Status};
 
 use crate::long_tests;
+use crate::paging::suspending;
 
 const SOON: Duration = Duration::from_secs(60);
 /// Connections on the target in all.
@@ -94,6 +95,10 @@ async fn sessions_that_nothing_held_outlive_a_killed_pooler_and_the_others_are_t
         .await
         .unwrap();
     assert_eq!(pins(&a, &held).await, [PinReason::Setting]);
+    let suspended = a.open_auto(&server).await.unwrap();
+    let page = Running::start(&b, suspending(&suspended.name)).await.unwrap();
+    page.finish().await.unwrap();
+    assert_eq!(pins(&a, &suspended).await, [PinReason::Portal]);
     let pinned = a.open_session(&server).await.unwrap();
     let busy = b.open_auto(&server).await.unwrap();
     let running = b.start(&busy.name, "SELECT pg_sleep(600)").await.unwrap();
@@ -101,12 +106,10 @@ async fn sessions_that_nothing_held_outlive_a_killed_pooler_and_the_others_are_t
 
     // What holds a session is written down once it has for a while.
     let config = world.config_database().database().connect().await;
-    eventually(SOON, "the pin is on the record", async || {
-        let row = config
-            .query_one("SELECT count(*) FROM pgmoor.sessions WHERE pins = 'SETTING'", &[])
-            .await
-            .unwrap();
-        (row.get::<_, i64>(0) == 1).then_some(()).ok_or("not yet")
+    eventually(SOON, "the pins are on the record", async || {
+        let sql = "SELECT count(*) FROM pgmoor.sessions WHERE pins IN ('SETTING', 'PORTAL')";
+        let row = config.query_one(sql, &[]).await.unwrap();
+        (row.get::<_, i64>(0) == 2).then_some(()).ok_or("not yet")
     })
     .await;
     let sampler = BackendSampler::start(world.target().cluster()).await;
@@ -120,7 +123,7 @@ async fn sessions_that_nothing_held_outlive_a_killed_pooler_and_the_others_are_t
     assert_eq!(reason::metadata(&told, "incarnation").as_deref(), Some("2"));
     // Once, through whichever instance.
     assert_eq!(b.execute(&free.name, "SELECT 2").await.unwrap().value(), "2");
-    for (session, was) in [(&held, "SETTING"), (&pinned, "MODE")] {
+    for (session, was) in [(&held, "SETTING"), (&suspended, "PORTAL"), (&pinned, "MODE")] {
         let lost = after_the_outage(&b, session, "SELECT 1").await;
         let lost = reason::expect(lost, Code::NotFound, ErrorReason::SessionStateLost);
         assert_eq!(reason::metadata(&lost, "cause").as_deref(), Some("pooler_lost"));
