@@ -670,6 +670,27 @@ async fn each_part_has_the_time_of_a_statement() {
 }
 
 #[tokio::test]
+async fn servers_own_time_limit_counts_from_the_first_part() {
+    let world = World::new().await;
+    let session = world.open().await;
+    world.run(session, "SET statement_timeout = '300ms'").await;
+    let sql = "SELECT generate_series(1, 1000000000)";
+    let mut paged = Paged::begin(&world, session, suspending(sql, 1)).await;
+    tokio::time::timeout(DEADLINE, async {
+        while paged.outcome() == ExecutionOutcome::Suspended {
+            paged.more(&world).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        (paged.outcome(), paged.run.sqlstates()),
+        (ExecutionOutcome::Failed, vec!["57014"])
+    );
+    assert_eq!(world.value(session, "SELECT 1").await, "1");
+}
+
+#[tokio::test]
 async fn reader_of_a_part_that_goes_away_cancels_or_not() {
     let world = World::new().await;
     let session = world.open().await;
