@@ -82,6 +82,12 @@ impl Connection {
         }
     }
 
+    /// An id that tells a call from every other, however often it is sent.
+    pub(crate) fn request_id(&self) -> String {
+        let bytes = random::bytes(&*self.random);
+        uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+    }
+
     /// Doubles with each attempt, with jitter, so that clients of a server that comes back do not come back
     /// as one.
     fn wait_before(&self, attempt: u32, status: &Status) -> Duration {

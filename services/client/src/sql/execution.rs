@@ -1,5 +1,6 @@
 //! One execution after the other in a session: events in, data and messages out, Ctrl-C to cancel.
 
+mod events;
 mod paging;
 
 use std::time::{Duration, Instant};
@@ -9,12 +10,13 @@ use rpc::events::EncodedEvents;
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{
     CancelExecutionRequest, Column, ExecuteRequest, ExecutionFinished, ExecutionOutcome, GetExecutionRequest,
-    Script, Session, SqlError, StatementCompleted, TransactionCommitting, TransactionStatus,
+    GetSessionRequest, Script, Session, SqlError, StatementCompleted, TransactionCommitting,
+    TransactionStatus,
 };
-use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
+use self::events::{Events, GRACE, SILENCE};
 use self::paging::Suspended;
 use super::results::Results;
 use super::{commit, message_text};
@@ -26,8 +28,6 @@ use crate::interrupts::Interrupts;
 use crate::output::sink::Sink;
 use domain::sql::StringSyntax;
 
-/// The server gives a sign of life every 15 s.
-const SILENCE: Duration = Duration::from_secs(60);
 const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Runs scripts in a session and remembers how it stands.
@@ -229,13 +229,17 @@ impl Execution {
         source: Source,
         running: &mut Running<'_>,
     ) -> Result<Followed, ClientError> {
-        let mut events = tokio::select! {
+        let stream = tokio::select! {
             biased;
-            events = begin(&self.connection, &mut self.session, source, &mut context.notes) => events?,
-            // Nothing runs yet that could be cancelled; a call that is given up is cancelled by the server.
-            () = self.interrupts.next() => return Ok(Followed::GivenUp),
+            stream = begin(&self.connection, &mut self.session, source, &mut context.notes) => stream?,
+            () = self.interrupts.next() => {
+                give_up(&self.connection, &self.session.name).await;
+                return Ok(Followed::GivenUp);
+            }
         };
+        let mut events = Events::new(self.connection.clone(), stream);
         let (connection, mut interrupts) = (self.connection.clone(), self.interrupts.clone());
+        let session = self.session.name.clone();
         let mut interrupted = false;
         loop {
             let name = running.name.clone();
@@ -248,7 +252,11 @@ impl Execution {
                     tokio::select! {
                         biased;
                         () = interrupts.next() => {
-                            if interrupted || name.is_empty() {
+                            if interrupted {
+                                return Ok(Followed::GivenUp);
+                            }
+                            if name.is_empty() {
+                                give_up(&connection, &session).await;
                                 return Ok(Followed::GivenUp);
                             }
                             interrupted = true;
@@ -268,10 +276,7 @@ impl Execution {
                 break;
             }
             running.finished = None;
-            events = paging::fetch_more(&connection, running.name.clone()).await?;
-        }
-        if running.finished.is_none() {
-            return Err(Status::unavailable("the answer broke off").into());
+            events.go_on(paging::fetch_more(&connection, running.name.clone()).await?);
         }
         Ok(if interrupted {
             Followed::Cancelled
@@ -283,16 +288,14 @@ impl Execution {
     /// Takes the next message. False at the end.
     async fn step(
         &mut self,
-        events: &mut Streaming<EncodedEvents>,
+        events: &mut Events,
         running: &mut Running<'_>,
         out: &mut Sink,
         notes: &mut Notes,
     ) -> Result<bool, ClientError> {
-        let message = timeout(SILENCE, events.message()).await;
-        let message =
-            message.map_err(|_| Status::unavailable("the server gave no sign of life for a minute"))?;
-        let Some(message) = message? else { return Ok(false) };
-        for event in message.events()? {
+        let next = events.next(&running.name, running.finished.is_some()).await?;
+        let Some(next) = next else { return Ok(false) };
+        for event in next {
             if let Some(kind) = event.kind {
                 self.handle(kind, running, out, notes).await?;
             }
@@ -500,14 +503,35 @@ async fn start(
         session: session.name.clone(),
         script: Some(script),
         incarnation: session.incarnation,
+        // So that it can be sent again where it is not known what became of it, and read on where its answer breaks off.
+        request_id: connection.request_id(),
+        disconnect_grace: Some(GRACE),
         ..ExecuteRequest::default()
     };
     let client = connection.queries();
     connection
-        .call(Call::once(SILENCE), async || {
+        .call(Call::repeatable(SILENCE), async || {
             client.clone().execute(request.clone()).await
         })
         .await
+}
+
+/// Cancels what runs in a session, of which the name is not known yet.
+async fn give_up(connection: &Connection, session: &str) {
+    let client = connection.queries();
+    let request = GetSessionRequest {
+        name: session.to_owned(),
+    };
+    let call = Call::repeatable(CANCEL_DEADLINE);
+    let found = connection
+        .call(call, async || client.clone().get_session(request.clone()).await)
+        .await;
+    if let Some(session) = found.ok().and_then(|answer| answer.session)
+        && !session.execution.is_empty()
+    {
+        // Where that fails too, it ends by itself once nobody has come for a while.
+        let _ = cancel(connection, &session.execution).await;
+    }
 }
 
 /// Asks for an execution to be cancelled. Says so where that does not work.

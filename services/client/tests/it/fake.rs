@@ -56,6 +56,7 @@ pub struct Counts {
     pub open_session: AtomicUsize,
     pub close_session: AtomicUsize,
     pub execute: AtomicUsize,
+    pub resume: AtomicUsize,
     pub fetch_more: AtomicUsize,
     pub cancel: AtomicUsize,
     pub download: AtomicUsize,

@@ -139,6 +139,20 @@ async fn statement_whose_answer_breaks_off_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn statement_whose_answer_breaks_off_is_read_on() {
+    let fake = Fake::start().await;
+    let machine = logged_in(&fake).await;
+    let done = machine
+        .run(&["sql", "-s", "wiki", "--format", "csv", "-c", "go on"])
+        .await;
+    assert_eq!((done.exit, done.stderr.as_str()), (Exit::Success, ""));
+    assert_eq!(done.stdout, "n;t\n0;NULL\n1;NULL\n2;NULL\n3;NULL\n");
+    assert_eq!(fake.state.count(|counts| &counts.execute), 1);
+    assert_eq!(fake.state.count(|counts| &counts.resume), 1);
+    opened_and_closed(&fake);
+}
+
+#[tokio::test]
 async fn what_became_of_a_commit_whose_answer_was_lost_is_said() {
     let fake = Fake::start().await;
     let machine = logged_in(&fake).await;

@@ -6,7 +6,7 @@ use rpc::events::EncodedEvents;
 use rpc::query::v1::{Column, FetchMoreRequest};
 use tonic::{Status, Streaming};
 
-use super::{Ended, Execution, Running, SILENCE, Source, cancel};
+use super::{Ended, Execution, GRACE, Running, SILENCE, Source, cancel};
 use crate::connection::{Call, Connection};
 use crate::context::Context;
 use crate::error::ClientError;
@@ -76,6 +76,7 @@ pub(super) async fn fetch_more(
 ) -> Result<Streaming<EncodedEvents>, Status> {
     let request = FetchMoreRequest {
         execution,
+        disconnect_grace: Some(GRACE),
         ..FetchMoreRequest::default()
     };
     let client = connection.queries();

@@ -130,6 +130,16 @@ fn sql_error(sql: &str) -> ExecutionEvent {
     }))
 }
 
+/// The last event before the answer of "go on" breaks off.
+const BROKEN_AFTER: i64 = 3;
+
+/// The events that come after that one.
+fn numbered(after: i64, events: Vec<ExecutionEvent>) -> Vec<ExecutionEvent> {
+    let numbers = after + 1..;
+    let number = |(sequence, event)| ExecutionEvent { sequence, ..event };
+    numbers.zip(events).map(number).collect()
+}
+
 type Events = mpsc::Sender<Result<EncodedEvents, Status>>;
 
 /// What each script does.
@@ -184,6 +194,10 @@ async fn play(state: Arc<State>, sql: String, events: Events) {
                 finished(ExecutionOutcome::Succeeded),
             ])
             .await
+        }
+        "go on" => {
+            let _ = send(numbered(0, vec![started(), columns(), rows(0, 2)])).await;
+            events.send(Err(Status::unavailable("connection reset"))).await
         }
         "break off" => {
             let _ = send(vec![started(), columns(), rows(0, 2)]).await;
@@ -242,12 +256,22 @@ impl QueryService for Service {
         request: Request<ResumeExecutionRequest>,
     ) -> Result<Response<Self::ResumeExecutionStream>, Status> {
         self.0.admit(&request)?;
-        let reason = ErrorReason::ResultExpired;
-        Err(rpc::error::plain(
-            Code::FailedPrecondition,
-            reason,
-            "nothing is kept",
-        ))
+        self.0.counts.resume.fetch_add(1, Ordering::SeqCst);
+        if request.get_ref().after_sequence != BROKEN_AFTER {
+            let reason = ErrorReason::ResultExpired;
+            return Err(rpc::error::plain(
+                Code::FailedPrecondition,
+                reason,
+                "nothing is kept",
+            ));
+        }
+        let rest = vec![
+            rows(2, 4),
+            completed("SELECT 4"),
+            finished(ExecutionOutcome::Succeeded),
+        ];
+        let rest = EncodedEvents::encode(numbered(BROKEN_AFTER, rest));
+        Ok(Response::new(Box::pin(tokio_stream::once(Ok(rest)))))
     }
 
     async fn open_session(
