@@ -509,7 +509,16 @@ async fn stopped_pooler_that_comes_back_finds_its_successor_and_the_budget_holds
             }
         });
     }
-    sleep(Duration::from_secs(1)).await;
+    let target = world.target().cluster().connect().await;
+    eventually(
+        SOON,
+        "they have most of what there is",
+        async || match client_backends(&target).await {
+            count if count >= BUDGET - 2 => Ok(()),
+            other => Err(other),
+        },
+    )
+    .await;
     let owner = owner(&world).await.unwrap();
     world.poolers()[owner].freeze();
     eventually(
@@ -530,7 +539,15 @@ async fn stopped_pooler_that_comes_back_finds_its_successor_and_the_budget_holds
     sleep(Duration::from_secs(stopped)).await;
     world.poolers()[owner].thaw();
     // It goes on where it was, with connections that are gone and an instance that is not its own.
-    sleep(Duration::from_secs(5)).await;
+    let config = world.config_database().database().connect().await;
+    eventually(SOON, "both poolers are alive", async || {
+        let sql = "SELECT count(*) FROM pgmoor.poolers WHERE lease_until > clock_timestamp()";
+        match config.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) {
+            2 => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
     for client in [&a, &b] {
         let lost = after_the_outage(client, &pinned, "SELECT 1").await;
         reason::expect(lost, Code::NotFound, ErrorReason::SessionStateLost);

@@ -11,6 +11,7 @@ mod copying;
 mod limits;
 mod loss;
 mod opening;
+mod outage;
 mod paging;
 mod remote;
 mod result_limits;

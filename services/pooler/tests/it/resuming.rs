@@ -7,7 +7,9 @@ use futures::StreamExt as _;
 use harness::eventually;
 use rpc::errors::v1::ErrorReason;
 use rpc::query::v1::execution_event::Kind;
-use rpc::query::v1::{ExecuteRequest, ExecutionEvent, ExecutionOutcome, OnDisconnect, SessionState};
+use rpc::query::v1::{
+    ExecuteRequest, ExecutionEvent, ExecutionOutcome, FetchMoreRequest, OnDisconnect, OnLimit, SessionState,
+};
 use sessions::{EventStream, Sessions as _};
 use tonic::Code;
 
@@ -240,4 +242,36 @@ async fn call_that_found_no_backend_can_be_repeated_and_runs() {
     world.pooler.close_session(&world.token, holder).await.unwrap();
     let run = Run::read(world.try_execute(waiter, once("SELECT 7", ONE)).await.unwrap()).await;
     assert_eq!(run.rows(), [[Some("7".to_owned())]]);
+}
+
+#[tokio::test]
+async fn part_of_a_result_that_broke_off_is_read_on() {
+    let world = World::new().await;
+    let session = world.open_auto().await;
+    let mut suspending = request("SELECT i, repeat('x', 100) FROM generate_series(1, 60000) AS i");
+    let script = suspending.script.as_mut().unwrap();
+    script.max_rows = Some(10);
+    script.set_on_limit(OnLimit::Suspend);
+    let (name, stream) = start(&world, session, suspending).await;
+    let mut events = rest(stream).await;
+    let more = FetchMoreRequest {
+        max_rows: Some(0),
+        disconnect_grace: prost_types::Duration::try_from(Duration::from_secs(60)).ok(),
+        ..FetchMoreRequest::default()
+    };
+    let mut stream = world.pooler.fetch_more(&world.token, name, more).await.unwrap();
+    events.extend(read_some(&mut stream, 10).await);
+    drop(stream);
+    // Of the part before nothing is kept.
+    let told = world.pooler.resume_execution(&world.token, name, 1).await;
+    assert_eq!(reason(&told.err().unwrap()), ErrorReason::ResultExpired);
+    let known = last(&events);
+    events.extend(rest(resume(&world, name, known).await).await);
+    assert_eq!(numbers(&events), (1..=60_000).collect::<Vec<_>>());
+    let sequence: Vec<_> = events
+        .iter()
+        .map(|event| event.sequence)
+        .filter(|n| *n != 0)
+        .collect();
+    assert_eq!(sequence, (1..=last(&events)).collect::<Vec<_>>());
 }

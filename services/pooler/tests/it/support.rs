@@ -411,21 +411,25 @@ pub(crate) async fn start_pooler_for(
     key: &OpeningKey,
     verifier: Arc<TokenVerifier>,
 ) -> Pooler {
-    let egress = EgressPolicy {
-        rules: vec!["127.0.0.0/8".parse().unwrap(), "localhost".parse().unwrap()],
-        loopback_ports: BTreeSet::from_iter(ports.iter().copied()),
-        config_database: Vec::new(),
-    };
     Pooler::start(
         store.clone(),
         verifier,
         Opener::new([key.clone()]),
         Arc::new(SystemClock),
         Arc::new(SystemRandom),
-        PoolerOptions::new("127.0.0.1:1".to_owned(), egress),
+        PoolerOptions::new("127.0.0.1:1".to_owned(), egress(ports)),
     )
     .await
     .unwrap()
+}
+
+/// Where a pooler may connect to: these ports of this machine.
+pub(crate) fn egress(ports: &[u16]) -> EgressPolicy {
+    EgressPolicy {
+        rules: vec!["127.0.0.0/8".parse().unwrap(), "localhost".parse().unwrap()],
+        loopback_ports: BTreeSet::from_iter(ports.iter().copied()),
+        config_database: Vec::new(),
+    }
 }
 
 #[allow(clippy::too_many_arguments, reason = "each is a part of one registration")]
