@@ -279,27 +279,32 @@ impl Instances {
     /// The instance, once it is ours, with its budget as it stands in the config database.
     pub(crate) async fn own(&self, id: InstanceId) -> Result<Arc<Instance>, PoolerError> {
         let mut id = self.current(id);
-        let mut row = self.store.instances().get(id).await.map_err(store_error)?;
-        // It may turn out to be yet another one while it is followed.
+        // It may turn out to be yet another one while it is followed, and at any moment.
         for _ in 0..MOST_MERGES {
-            if row.is_some() {
-                break;
+            match self.own_as(id).await? {
+                Some(instance) => return Ok(instance),
+                None => id = self.follow(id).await?,
             }
-            id = self.follow(id).await?;
-            row = self.store.instances().get(id).await.map_err(store_error)?;
         }
-        let row = row.ok_or_else(|| PoolerError::NotFound {
+        Err(PoolerError::NotFound {
             resource: format!("instances/{id}"),
-        })?;
+        })
+    }
+
+    /// The instance of that id; nothing where there is none any more.
+    async fn own_as(&self, id: InstanceId) -> Result<Option<Arc<Instance>>, PoolerError> {
+        let Some(row) = self.store.instances().get(id).await.map_err(store_error)? else {
+            return Ok(None);
+        };
         let instance = self.get_or_add(id);
         instance.configure(&row);
         if !instance.is_ours() {
             let _claiming = instance.claiming.lock().await;
-            if !instance.is_ours() {
-                self.claim(&instance).await?;
+            if !instance.is_ours() && !self.claim(&instance).await? {
+                return Ok(None);
             }
         }
-        Ok(instance)
+        Ok(Some(instance))
     }
 
     /// Counts the connections of `younger` under `older` from now on: they are one.
@@ -373,7 +378,8 @@ impl Instances {
         }))
     }
 
-    async fn claim(&self, instance: &Instance) -> Result<(), PoolerError> {
+    /// False where there is no such instance any more.
+    async fn claim(&self, instance: &Instance) -> Result<bool, PoolerError> {
         if self.leaving.load(Ordering::Relaxed) {
             return Err(PoolerError::Moved { owner: None });
         }
@@ -406,7 +412,7 @@ impl Instances {
                 if !left.is_empty() {
                     self.inherited.notify_one();
                 }
-                Ok(())
+                Ok(true)
             }
             Ok(Claim::Held(ownership)) => {
                 // We may have believed it to be ours.
@@ -416,9 +422,7 @@ impl Instances {
                 })
             }
             Ok(Claim::Withheld { .. }) => Err(PoolerError::ConfigDatabase),
-            Err(ClaimError::InstanceNotFound) => Err(PoolerError::NotFound {
-                resource: format!("instances/{}", instance.id),
-            }),
+            Err(ClaimError::InstanceNotFound) => Ok(false),
             Err(ClaimError::Store(error)) => Err(store_error(error)),
         }
     }

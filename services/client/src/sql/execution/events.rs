@@ -66,6 +66,10 @@ impl Events {
             }
             match self.resume(execution).await {
                 Ok(stream) => self.stream = stream,
+                // What the transport says of the end of a stream helps nobody.
+                Err(_) if rpc::error::reason(&broken).is_none() => {
+                    return Err(Status::unavailable("the answer broke off").into());
+                }
                 // It says less than what happened first.
                 Err(_) => return Err(broken.into()),
             }
