@@ -97,6 +97,7 @@ impl Registry {
     pub(crate) fn end(&self, session: &Session, loss: Loss) {
         // One that never began is no more than the session.
         let last = session.last_execution().filter(LastExecution::has_ended);
+        let last = last.map(LastExecution::closed);
         self.remove(session.facts.name, session.facts.owner, loss, last);
     }
 

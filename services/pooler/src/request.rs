@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use domain::name::Identifier;
 use domain::sql::{self, StringSyntax};
+use prost::Message as _;
 use rpc::query::v1::{
     FetchMoreRequest, OnDisconnect, OnLimit, OpenSessionRequest, Script, ScriptMode, SessionMode,
 };
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::error::PoolerError;
@@ -198,13 +200,25 @@ pub(crate) fn attendance(
     Ok(Attendance { detaching, kept })
 }
 
-/// What a call was made with, so that it can be repeated.
-pub(crate) fn request_id(id: &str) -> Result<Option<Uuid>, PoolerError> {
+/// What a call was made with, so that it can be repeated: its id, bound to what it asks for. Not to what settings fill in, which
+/// may have changed when it is sent again.
+pub(crate) fn request_id(id: &str, script: Option<&Script>) -> Result<Option<Uuid>, PoolerError> {
     if id.is_empty() {
         return Ok(None);
     }
     let id = Uuid::parse_str(id).map_err(|_| invalid("request_id", "must be a UUID"))?;
-    Ok(Some(id))
+    let asked = script.map(|script| Script {
+        sql: script.sql.clone(),
+        parameters: script.parameters.clone(),
+        copy_input: script.copy_input.clone(),
+        ..Script::default()
+    });
+    let mut hash = Sha256::new();
+    hash.update(id.as_bytes());
+    hash.update(asked.unwrap_or_default().encode_to_vec());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
+    Ok(Some(Uuid::from_bytes(bytes)))
 }
 
 /// Checks a script.

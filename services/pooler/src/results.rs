@@ -142,20 +142,29 @@ impl Kept {
     pub(crate) async fn spool(&self) {
         while self.recording.overflows().await {
             let mut spooled = self.spooled.lock().await;
-            for _ in 0..TURN {
-                let Some(next) = self.recording.take() else { break };
-                if let Err(error) = self.append(&mut spooled, &next).await {
-                    tracing::info!(%error, "what an execution says while nobody reads it is not kept any more");
-                    *spooled = Spooled::TooMuch;
-                }
+            if let Err(error) = self.spool_some(&mut spooled).await {
+                tracing::info!(%error, "what an execution says while nobody reads it is not kept any more");
+                *spooled = Spooled::TooMuch;
             }
         }
+    }
+
+    async fn spool_some(&self, spooled: &mut Spooled) -> Result<(), SpoolError> {
+        // What was read last may not have reached anybody, and is about to leave the memory.
+        for read in self.recording.taken() {
+            self.append(spooled, &read).await?;
+        }
+        for _ in 0..TURN {
+            let Some(next) = self.recording.take() else { break };
+            self.append(spooled, &next).await?;
+        }
+        Ok(())
     }
 
     async fn append(&self, spooled: &mut Spooled, next: &Numbered) -> Result<(), SpoolError> {
         let begins_anew = match &*spooled {
             Spooled::TooMuch => return Ok(()),
-            // A reader may have had what came between.
+            // More has been read since than is in memory.
             Spooled::Some(spool) => next.first > spool.last() + 1,
             Spooled::Nothing => true,
         };

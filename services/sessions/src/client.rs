@@ -34,7 +34,7 @@ use tonic::{Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use self::channels::Channels;
-use self::failure::{broken, outcome_unknown, reached_nobody, unavailable};
+use self::failure::{broken, in_doubt_still, outcome_unknown, reached_nobody, unavailable};
 use self::found::Found;
 use crate::directory::{Directory, PoolerEntry};
 use crate::{EventStream, NotificationStream, Sessions, SlotStream, UserToken};
@@ -63,6 +63,8 @@ pub struct PoolerClient {
 enum Repeating {
     /// It does the same twice as once.
     Harmless,
+    /// It is carried out once however often it is sent, as long as the session goes on as it was.
+    Once,
     /// It may do twice what is wanted once.
     Harmful,
 }
@@ -115,6 +117,8 @@ impl PoolerClient {
     ) -> Result<Response<T>, Status> {
         let give_up = Instant::now() + FOLLOW;
         let mut asked: Vec<PoolerId> = Vec::new();
+        // An answer was lost to a call that may have been carried out.
+        let mut in_doubt = false;
         let first = self.found.holder(name.session);
         let mut to = Some(first);
         loop {
@@ -141,17 +145,24 @@ impl PoolerClient {
             };
             match rpc::error::reason(&error) {
                 Some(ErrorReason::Moved) => to = named_owner(&error),
+                // It is known there, so it was carried out.
+                Some(ErrorReason::ResultExpired) => return Err(error),
+                Some(_) if in_doubt => return Err(in_doubt_still()),
                 Some(ErrorReason::ResourceNotFound) => {
                     self.found.forget(name.session);
                     return Err(error);
                 }
                 Some(_) => return Err(error),
                 // The transport says so.
-                None if repeating == Repeating::Harmless || reached_nobody(&error) => to = None,
-                None => return Err(outcome_unknown(error)),
+                None if reached_nobody(&error) => to = None,
+                None if repeating == Repeating::Harmful => return Err(outcome_unknown(error)),
+                None => {
+                    in_doubt |= repeating == Repeating::Once;
+                    to = None;
+                }
             }
             if Instant::now() >= give_up {
-                return Err(broken(error));
+                return Err(if in_doubt { in_doubt_still() } else { broken(error) });
             }
         }
     }
@@ -403,7 +414,7 @@ impl Sessions for PoolerClient {
         let repeating = if request.request_id.is_empty() {
             Repeating::Harmful
         } else {
-            Repeating::Harmless
+            Repeating::Once
         };
         let message = pooler::v1::ExecuteRequest {
             request: Some(request),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use e2e::world::set_budget;
 use e2e::{Client, World, WorldOptions, reason};
 use harness::eventually;
 use rpc::errors::v1::ErrorReason;
@@ -171,4 +172,45 @@ async fn request_that_is_repeated_elsewhere_and_after_a_move_is_run_once() {
         .await
         .unwrap();
     assert_eq!(counted.value(), "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repeated_request_whose_pooler_was_killed_is_in_doubt() {
+    let mut world = World::start(WorldOptions {
+        poolers: 2,
+        workers: 0,
+        takeover: Some(("3s".to_owned(), "4s".to_owned())),
+        ..WorldOptions::default()
+    })
+    .await;
+    let caller = world.create_administrator().await;
+    let (a, b) = (caller.a().clone(), caller.b().clone());
+    let server = world.register_target(&a).await;
+    set_budget(&a, &server, 1, 0).await.unwrap();
+    let waiter = a.open_auto(&server).await.unwrap();
+    let _holder = a.open_session(&server).await.unwrap();
+    let wish = ExecuteRequest {
+        request_id: "6f1c1d4e-8f0d-4b63-9d0a-0a51f6c0a5c2".to_owned(),
+        ..request(&waiter.name, "SELECT 1")
+    };
+    let mut client = a.query();
+    let waiting = client.execute(wish);
+    let killing = async {
+        eventually(SOON, "it waits for a connection", async || {
+            let request = GetSessionRequest {
+                name: waiter.name.clone(),
+            };
+            let answer = b.query().get_session(request).await.unwrap().into_inner();
+            match answer.session.unwrap().state() {
+                SessionState::Waiting => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        let owner = owner(&world).await.unwrap();
+        world.poolers_mut()[owner].kill9().await;
+    };
+    // Nobody can say any more that it was not run, also where the session goes on.
+    let (told, ()) = tokio::join!(waiting, killing);
+    reason::expect(told.map(drop), Code::Unknown, ErrorReason::OutcomeUnknown);
 }

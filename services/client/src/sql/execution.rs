@@ -81,6 +81,8 @@ struct Running<'a> {
     sql: &'a str,
     /// Lines of the whole script before `sql`.
     lines_before: usize,
+    /// The number of the last event that came.
+    last_event: i64,
     /// True between the columns of a result set and its end.
     in_result: bool,
     /// The COMMIT that was announced and is not answered.
@@ -158,6 +160,7 @@ impl Execution {
             name: String::new(),
             sql: &sql,
             lines_before,
+            last_event: 0,
             in_result: false,
             committing: None,
             columns: Vec::new(),
@@ -237,7 +240,7 @@ impl Execution {
                 return Ok(Followed::GivenUp);
             }
         };
-        let mut events = Events::new(self.connection.clone(), stream);
+        let mut events = Events::new(self.connection.clone(), stream, running.last_event);
         let (connection, mut interrupts) = (self.connection.clone(), self.interrupts.clone());
         let session = self.session.name.clone();
         let mut interrupted = false;
@@ -295,6 +298,7 @@ impl Execution {
     ) -> Result<bool, ClientError> {
         let next = events.next(&running.name, running.finished.is_some()).await?;
         let Some(next) = next else { return Ok(false) };
+        running.last_event = events.last();
         for event in next {
             if let Some(kind) = event.kind {
                 self.handle(kind, running, out, notes).await?;
@@ -480,10 +484,17 @@ async fn begin(
         Source::Script(script) => script,
         Source::Suspended(execution) => return paging::fetch_more(connection, execution).await,
     };
-    let refusal = match start(connection, session, script.clone()).await {
+    let mut sent = 0;
+    let refusal = match start(connection, session, script.clone(), &mut sent).await {
         Err(status) if rpc::error::reason(&status) == Some(ErrorReason::SessionRecovered) => status,
         answer => return answer,
     };
+    if sent > 1 {
+        // That nothing was run is said of the last time it was sent.
+        return Err(Status::unknown(
+            "the session lost its connection while the statement was sent; whether it took effect is unknown",
+        ));
+    }
     let told = refusal.get_details_error_info();
     let current = told.and_then(|told| told.metadata.get("incarnation")?.parse().ok());
     session.incarnation = current.unwrap_or_default();
@@ -491,13 +502,15 @@ async fn begin(
         return Err(refusal);
     }
     notes.line("note: the session lost its connection and goes on on another; nothing was run twice");
-    start(connection, session, script).await
+    start(connection, session, script, &mut sent).await
 }
 
+/// Counts in `sent` how often it was sent.
 async fn start(
     connection: &Connection,
     session: &Session,
     script: Script,
+    sent: &mut usize,
 ) -> Result<Streaming<EncodedEvents>, Status> {
     let request = ExecuteRequest {
         session: session.name.clone(),
@@ -511,6 +524,7 @@ async fn start(
     let client = connection.queries();
     connection
         .call(Call::repeatable(SILENCE), async || {
+            *sent += 1;
             client.clone().execute(request.clone()).await
         })
         .await

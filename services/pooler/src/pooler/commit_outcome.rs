@@ -186,10 +186,12 @@ fn judge(history: &History, facts: &InstanceFacts, said: Said) -> Outcome {
             unknown("the server crashed since, and another transaction may have been given the same id")
         }
         Said::Committed => (CommitOutcome::Committed, ""),
-        // After a crash it can be another that is in progress: ours would have been committed before it.
-        Said::InProgress if !crashed => (CommitOutcome::InProgress, ""),
+        Said::InProgress if crashed => unknown(
+            "the server crashed since, or its statistics were reset, and it may be another that is in progress",
+        ),
+        Said::InProgress => (CommitOutcome::InProgress, ""),
         // An id that is not given yet was lost in a crash, with all that was done under it.
-        Said::InProgress | Said::Aborted | Said::InTheFuture => (CommitOutcome::Aborted, ""),
+        Said::Aborted | Said::InTheFuture => (CommitOutcome::Aborted, ""),
         Said::TooOld => unknown("it was too long ago: the server has forgotten"),
     }
 }

@@ -23,7 +23,7 @@ impl Pooler {
     ) -> Result<EventStream, Status> {
         let on_disconnect = request.on_disconnect();
         let attendance = request::attendance(on_disconnect, request.disconnect_grace)?;
-        let once = request::request_id(&request.request_id)?;
+        let once = request::request_id(&request.request_id, request.script.as_ref())?;
         let plan = request::plan(request.script)?;
         let kept = attendance.kept || once.is_some();
         let (output, reader) = session.pipe(kept, 0);

@@ -4,12 +4,11 @@
 //! all who wait for it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use domain::id::{IncarnationId, UserId};
 use domain::session::{PoolerId, SessionName};
 use store::sessions::{Taking, Whereabouts};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use super::Pooler;
 use crate::error::PoolerError;
@@ -19,6 +18,9 @@ use crate::status::store_error;
 
 /// How long a call waits until it is known what became of a session's pooler. Whoever calls follows the session for longer.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between two looks for a session that is on its way.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Where a session was seen.
 enum Sighting {
@@ -40,7 +42,7 @@ impl Pooler {
                 Sighting::Unclear(instance, holder) => {
                     self.await_look(&instance, holder, give_up).await?;
                 }
-                Sighting::Moving => tokio::task::yield_now().await,
+                Sighting::Moving => sleep(AGAIN).await,
             }
         }
         Err(PoolerError::Moved { owner: None })

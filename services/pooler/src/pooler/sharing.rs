@@ -360,6 +360,7 @@ async fn wait(
         let Some(slot) = &mut waiting.slot else {
             return Err(NoBackend::Cancelled);
         };
+        let audience_ends = audience.and_then(Audience::deadline);
         tokio::select! {
             biased;
             granted = slot.granted() => {
@@ -375,6 +376,9 @@ async fn wait(
                 }
             }
             () = &mut left => return Err(PoolerError::Moved { owner: None }.into()),
+            () = sleep_until(audience_ends.unwrap_or(deadline)), if audience_ends.is_some() => {
+                return Err(NoBackend::Cancelled);
+            }
             () = &mut timer => {
                 return Err(instance.slots.exhausted(session.facts.owner, began.elapsed()).into());
             }

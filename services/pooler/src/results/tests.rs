@@ -91,3 +91,28 @@ async fn oldest_results_are_forgotten_first() {
     results.sweep(Instant::now() + MEMORY + Duration::from_secs(1));
     assert!(results.by_execution.lock().is_empty());
 }
+
+#[tokio::test]
+async fn what_was_read_and_reached_nobody_is_spooled_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let results = results(&directory, 1 << 30);
+    let (writer, mut reader) = pipe(Arc::default(), true, 0);
+    let kept = results.keep(execution(1), writer.recording());
+    for number in 1..=3 {
+        push(&writer, number);
+        reader.next().await.unwrap().unwrap();
+    }
+    drop(reader);
+    let writing = async {
+        for number in 4..=100 {
+            while !writer.has_room() {
+                tokio::task::yield_now().await;
+            }
+            push(&writer, number);
+        }
+        writer.end(None);
+    };
+    tokio::join!(kept.spool(), writing);
+    let read = results.attach(execution(1), 1).await.unwrap();
+    assert_eq!(numbers(read).await, (2..=100).collect::<Vec<_>>());
+}

@@ -407,6 +407,9 @@ impl<'a> Execution<'a> {
             self.output = None;
             self.interrupt(Interrupt::ReaderGone);
         }
+        if self.reader_is_overdue() {
+            self.interrupt(Interrupt::ReaderGone);
+        }
     }
 
     /// Cuts the execution short: rows are dropped from now on, and the backend is asked to stop.
@@ -462,6 +465,11 @@ pub(crate) struct LastEvents {
 }
 
 impl LastEvents {
+    /// True while somebody reads.
+    pub(crate) fn are_read(&self) -> bool {
+        !self.output.reader_gone() && self.output.detached_since().is_none()
+    }
+
     /// Sends them.
     pub(crate) fn send(mut self) {
         let last = self.writer.take();

@@ -189,10 +189,15 @@ pub(crate) struct Audience {
 impl Audience {
     /// True once nobody reads, and nobody came in time.
     pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.pipe.state.lock().reader, Reader::Gone)
+            || self.deadline().is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// Until when somebody has to come, while nobody reads.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.pipe.state.lock().reader {
-            Reader::Attached(_) => false,
-            Reader::Detached(since) => since.elapsed() >= self.grace,
-            Reader::Gone => true,
+            Reader::Detached(since) => since.checked_add(self.grace),
+            Reader::Attached(_) | Reader::Gone => None,
         }
     }
 }
@@ -239,6 +244,11 @@ impl Recording {
             }
             self.0.changed.notified().await;
         }
+    }
+
+    /// What was read and is still there.
+    pub(crate) fn taken(&self) -> Vec<Numbered> {
+        self.0.state.lock().transcript.taken()
     }
 
     /// Takes the next message where nobody reads.

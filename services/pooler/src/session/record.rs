@@ -65,6 +65,14 @@ impl LastExecution {
         })
     }
 
+    /// Its portal is gone with the session.
+    pub(crate) fn closed(self) -> Self {
+        Self {
+            suspended: false,
+            ..self
+        }
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.record.end_time.is_some()
     }

@@ -117,7 +117,7 @@ async fn work_shared(
         pooler.check_in(session, seat);
     }
     // Only now: whoever reads the end may come with the next execution at once.
-    let told = done.last.is_some() || done.reply.is_some();
+    let told = done.last.as_ref().is_some_and(LastEvents::are_read) || done.reply.is_some();
     session.finish(&done.ended, told);
     if let Some(news) = session.news() {
         pooler.note(news);

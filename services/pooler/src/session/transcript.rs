@@ -92,6 +92,11 @@ impl Transcript {
         Some(next)
     }
 
+    /// What the reader has taken and is still there.
+    pub(crate) fn taken(&self) -> Vec<Numbered> {
+        self.kept.iter().take(self.taken).cloned().collect()
+    }
+
     /// Has the reader begin again with what comes after the event of that number.
     ///
     /// # Errors

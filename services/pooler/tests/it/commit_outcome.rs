@@ -6,6 +6,7 @@ use domain::session::SessionName;
 use futures::StreamExt as _;
 use harness::{Cluster, ClusterOptions, eventually};
 use rpc::errors::v1::ErrorReason;
+use rpc::query::v1::OnLimit;
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{
     Commit, CommitOutcome, Execution, ExecutionOutcome, GetTransactionOutcomeRequest, Transaction,
@@ -225,6 +226,13 @@ async fn every_lone_commit_is_announced_and_no_other() {
     world.run(session, "BEGIN; SELECT 1/0").await;
     let run = world.run(session, "COMMIT").await;
     assert_eq!((run.tags(), committing(&run).len()), (vec!["ROLLBACK"], 0));
+    // Also where results are suspended at their limits.
+    world.run(session, "BEGIN; INSERT INTO t VALUES (4)").await;
+    let mut suspending = split("COMMIT");
+    suspending.max_rows = Some(1);
+    suspending.set_on_limit(OnLimit::Suspend);
+    let run = world.execute(session, suspending).await;
+    assert_eq!((run.tags(), committing(&run).len()), (vec!["COMMIT"], 1));
 }
 
 #[tokio::test]

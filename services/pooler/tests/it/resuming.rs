@@ -179,7 +179,13 @@ async fn call_that_is_repeated_with_its_id_runs_once() {
         assert_eq!(other.outcome(), ExecutionOutcome::Succeeded);
         assert_eq!(world.value(session, "SELECT count(*) FROM t").await, "2");
     }
+    // The same id for something else is something else.
     let session = world.open().await;
+    for value in ["1", "2"] {
+        let wish = once(&format!("SELECT {value}"), ONE);
+        let run = Run::read(world.try_execute(session, wish).await.unwrap()).await;
+        assert_eq!(run.rows(), [[Some(value.to_owned())]]);
+    }
     let wrong = world.try_execute(session, once("SELECT 1", "mine")).await;
     assert_eq!(wrong.err().unwrap().code(), Code::InvalidArgument);
 }
@@ -274,4 +280,29 @@ async fn part_of_a_result_that_broke_off_is_read_on() {
         .filter(|n| *n != 0)
         .collect();
     assert_eq!(sequence, (1..=last(&events)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn execution_that_waits_and_that_nobody_resumes_in_time_is_given_up() {
+    let world = World::new().await;
+    world.set_budget(1, 0).await;
+    let holder = world.open().await;
+    let mut wish = world.auto_request();
+    wish.queue_timeout = prost_types::Duration::try_from(DEADLINE).ok();
+    let waiter = crate::support::name(&world.try_open(wish).await.unwrap());
+    let asked = with_grace("SELECT 1", Duration::from_millis(300));
+    {
+        let waiting = world.try_execute(waiter, asked);
+        tokio::pin!(waiting);
+        let waits = eventually(DEADLINE, "it waits for a connection", async || {
+            world.describe(waiter).await.state() == SessionState::Waiting
+        });
+        tokio::select! {
+            _ = &mut waiting => panic!("there is no connection for it"),
+            () = waits => {}
+        }
+    }
+    // The connection it waits for is still taken.
+    idle(&world, waiter).await;
+    assert_eq!(world.value(holder, "SELECT 1").await, "1");
 }

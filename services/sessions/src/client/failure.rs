@@ -42,6 +42,11 @@ pub(super) fn outcome_unknown(status: Status) -> Status {
     if rpc::error::reason(&status) != Some(ErrorReason::PoolerUnavailable) {
         return status;
     }
+    in_doubt_still()
+}
+
+/// The answer to a call was lost, and nobody knows of it.
+pub(super) fn in_doubt_still() -> Status {
     rpc::error::plain(
         Code::Unknown,
         ErrorReason::OutcomeUnknown,

@@ -28,12 +28,18 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn new(connection: Connection, stream: Streaming<EncodedEvents>) -> Self {
+    /// Those that come after the one of that number.
+    pub(super) fn new(connection: Connection, stream: Streaming<EncodedEvents>, last: i64) -> Self {
         Self {
             connection,
             stream,
-            last: 0,
+            last,
         }
+    }
+
+    /// The number of the last one that came.
+    pub(super) fn last(&self) -> i64 {
+        self.last
     }
 
     /// They go on in another stream.
@@ -61,6 +67,10 @@ impl Events {
                 Ok(Err(status)) => status,
                 Err(_) => Status::unavailable("the server gave no sign of life for a minute"),
             };
+            if finished && rpc::error::reason(&broken).is_none() {
+                // All has come, but for how the call ended.
+                return Ok(None);
+            }
             if finished || execution.is_empty() || !may_go_on(&broken) {
                 return Err(broken.into());
             }

@@ -18,6 +18,8 @@ pub(super) struct Suspended {
     sql: String,
     lines_before: usize,
     columns: Vec<Column>,
+    /// The number of the last event that came.
+    last_event: i64,
 }
 
 impl Suspended {
@@ -27,6 +29,7 @@ impl Suspended {
             sql: running.sql.to_owned(),
             lines_before: running.lines_before,
             columns: running.columns.clone(),
+            last_event: running.last_event,
         }
     }
 }
@@ -50,6 +53,7 @@ impl Execution {
             sql: &suspended.sql,
             lines_before: suspended.lines_before,
             committing: None,
+            last_event: suspended.last_event,
             in_result: true,
             columns: suspended.columns,
             finished: None,

@@ -54,7 +54,7 @@ impl Question {
 }
 
 /// True for one COMMIT with nothing else.
-fn is_lone_commit(sql: &str, strings: StringSyntax) -> bool {
+pub(super) fn is_lone_commit(sql: &str, strings: StringSyntax) -> bool {
     let is_commit = |sql| classify(sql) == StatementKind::Transaction(TransactionControl::Commit);
     if !is_commit(sql) {
         return false;

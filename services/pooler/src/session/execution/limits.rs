@@ -75,10 +75,15 @@ impl Execution<'_> {
         since.checked_add(grace).filter(|_| self.interrupt.is_none())
     }
 
+    /// True where nobody came in time to read.
+    pub(super) fn reader_is_overdue(&self) -> bool {
+        self.reader_deadline().is_some_and(|at| at <= Instant::now())
+    }
+
     /// True where a limit has passed that a server with much to say must not put off.
     pub(super) fn is_overdue(&self) -> bool {
         let statement = self.limits.statement.filter(|_| self.interrupt.is_none());
-        let limits = [statement, self.limits.closing];
+        let limits = [statement, self.limits.closing, self.reader_deadline()];
         limits
             .into_iter()
             .flatten()
@@ -94,7 +99,7 @@ impl Execution<'_> {
         if self.interrupt.is_none() && self.limits.statement.is_some_and(|at| at <= now) {
             self.interrupt(Interrupt::TimedOut);
         }
-        if self.reader_deadline().is_some_and(|at| at <= now) {
+        if self.reader_is_overdue() {
             self.interrupt(Interrupt::ReaderGone);
         }
         if self.limits.pending.is_some_and(|since| since + LINGER <= now) {

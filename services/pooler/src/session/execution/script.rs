@@ -8,6 +8,7 @@ use rpc::query::v1::{OnError, Parameter, Script, ScriptMode};
 use std::time::Duration;
 use tokio::time::Instant;
 
+use super::commit::is_lone_commit;
 use super::result_set::ResultLimit;
 use super::{Ended, Execution, LastEvents, Lost, PortalUse, Statement};
 use crate::events::EventWriter;
@@ -100,7 +101,9 @@ impl Execution<'_> {
     }
 
     pub(super) async fn script(&mut self, mut plan: Plan) -> Result<(), Lost> {
-        if plan.limit.suspends() {
+        // A COMMIT has no rows to be suspended at, and is announced where it is a message of its own.
+        let commits = plan.parameters.is_empty() && is_lone_commit(&plan.sql, self.string_syntax());
+        if plan.limit.suspends() && !commits {
             return self.open_portal(&plan).await;
         }
         if !plan.parameters.is_empty() {
