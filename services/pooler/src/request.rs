@@ -207,15 +207,21 @@ pub(crate) fn request_id(id: &str, script: Option<&Script>) -> Result<Option<Uui
         return Ok(None);
     }
     let id = Uuid::parse_str(id).map_err(|_| invalid("request_id", "must be a UUID"))?;
-    let asked = script.map(|script| Script {
-        sql: script.sql.clone(),
-        parameters: script.parameters.clone(),
-        copy_input: script.copy_input.clone(),
-        ..Script::default()
-    });
     let mut hash = Sha256::new();
     hash.update(id.as_bytes());
-    hash.update(asked.unwrap_or_default().encode_to_vec());
+    if let Some(script) = script {
+        // Each with its length, so that no two wishes look alike.
+        let mut part = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_be_bytes());
+            hash.update(bytes);
+        };
+        part(script.sql.as_bytes());
+        script
+            .parameters
+            .iter()
+            .for_each(|parameter| part(&parameter.encode_to_vec()));
+        script.copy_input.iter().for_each(|data| part(data));
+    }
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash.finalize()[..16]);
     Ok(Some(Uuid::from_bytes(bytes)))

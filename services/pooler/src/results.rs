@@ -151,7 +151,12 @@ impl Kept {
 
     async fn spool_some(&self, spooled: &mut Spooled) -> Result<(), SpoolError> {
         // What was read last may not have reached anybody, and is about to leave the memory.
-        for read in self.recording.taken() {
+        let known = match &*spooled {
+            Spooled::Some(spool) => spool.last(),
+            Spooled::Nothing => 0,
+            Spooled::TooMuch => i64::MAX,
+        };
+        for read in self.recording.taken(known) {
             self.append(spooled, &read).await?;
         }
         for _ in 0..TURN {

@@ -56,14 +56,10 @@ async fn query(connection: &mut Connection, sql: &str) -> (Vec<Event>, Transacti
 async fn until_active(process_id: i32) {
     let mut observer = connect().await;
     let sql = format!("select 1 from pg_stat_activity where pid = {process_id} and state = 'active'");
-    let wait = async {
-        while rows(&query(&mut observer, &sql).await.0).is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, wait)
-        .await
-        .expect("the statement did not start in time");
+    harness::eventually(DEADLINE, "the statement runs", async || {
+        !rows(&query(&mut observer, &sql).await.0).is_empty()
+    })
+    .await;
 }
 
 /// The values of all rows, as text; NULL is `None`.

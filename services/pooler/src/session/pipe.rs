@@ -246,9 +246,9 @@ impl Recording {
         }
     }
 
-    /// What was read and is still there.
-    pub(crate) fn taken(&self) -> Vec<Numbered> {
-        self.0.state.lock().transcript.taken()
+    /// What was read and is still there, from after the event of that number.
+    pub(crate) fn taken(&self, after: i64) -> Vec<Numbered> {
+        self.0.state.lock().transcript.taken(after)
     }
 
     /// Takes the next message where nobody reads.

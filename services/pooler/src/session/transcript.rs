@@ -92,9 +92,10 @@ impl Transcript {
         Some(next)
     }
 
-    /// What the reader has taken and is still there.
-    pub(crate) fn taken(&self) -> Vec<Numbered> {
-        self.kept.iter().take(self.taken).cloned().collect()
+    /// What the reader has taken and is still there, from after the event of that number.
+    pub(crate) fn taken(&self, after: i64) -> Vec<Numbered> {
+        let taken = self.kept.iter().take(self.taken);
+        taken.filter(|taken| taken.last > after).cloned().collect()
     }
 
     /// Has the reader begin again with what comes after the event of that number.

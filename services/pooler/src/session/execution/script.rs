@@ -101,10 +101,12 @@ impl Execution<'_> {
     }
 
     pub(super) async fn script(&mut self, mut plan: Plan) -> Result<(), Lost> {
-        // A COMMIT has no rows to be suspended at, and is announced where it is a message of its own.
-        let commits = plan.parameters.is_empty() && is_lone_commit(&plan.sql, self.string_syntax());
-        if plan.limit.suspends() && !commits {
-            return self.open_portal(&plan).await;
+        if plan.limit.suspends() {
+            // A COMMIT has no rows to be suspended at, and is announced where it is a message of its own.
+            let commits = plan.parameters.is_empty() && is_lone_commit(&plan.sql, self.string_syntax());
+            if !commits {
+                return self.open_portal(&plan).await;
+            }
         }
         if !plan.parameters.is_empty() {
             return self.with_parameters(&plan).await;
