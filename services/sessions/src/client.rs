@@ -8,12 +8,11 @@
 
 mod administration;
 mod channels;
+mod copy_messages;
 mod failure;
 mod found;
 mod route;
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,7 +20,7 @@ use domain::id::{InstanceId, ServerId};
 use domain::session::{ExecutionName, PoolerId, SessionName};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{FutureExt as _, Stream, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _};
 use rpc::errors::v1::ErrorReason;
 use rpc::pooler::v1::pooler_service_client::PoolerServiceClient;
 use rpc::{pooler, query, server};
@@ -34,6 +33,7 @@ use tonic::{Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use self::channels::Channels;
+use self::copy_messages::CopyMessages;
 use self::failure::{broken, in_doubt_still, outcome_unknown, reached_nobody, unavailable};
 use self::found::Found;
 use crate::directory::{Directory, PoolerEntry};
@@ -262,41 +262,6 @@ fn stream<T: 'static>(
 ) -> Result<BoxStream<'static, Result<T, Status>>, Status> {
     let stream = answer?.into_inner();
     Ok(stream.map(move |item| item.map_err(broken)).boxed())
-}
-
-/// The messages of a COPY. A stream that breaks off must not look like one that ended, or half of the data would be
-/// committed; and HTTP/2 shows a call that was given up as a stream that ends. So the end of `requests` is only told to the
-/// call, through `over`, and ours comes when the call, being still there, says so through `end`.
-struct CopyMessages {
-    requests: BoxStream<'static, Result<query::v1::CopyInRequest, Status>>,
-    over: Option<oneshot::Sender<Result<(), Status>>>,
-    end: oneshot::Receiver<()>,
-}
-
-impl Stream for CopyMessages {
-    type Item = pooler::v1::CopyInRequest;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.over.is_some() {
-            let over = match ready!(self.requests.poll_next_unpin(cx)) {
-                Some(Ok(request)) => {
-                    return Poll::Ready(Some(pooler::v1::CopyInRequest {
-                        request: Some(request),
-                    }));
-                }
-                Some(Err(error)) => Err(error),
-                None => Ok(()),
-            };
-            if let Some(sender) = self.over.take() {
-                // Nobody listens where the call is given up already.
-                let _ = sender.send(over);
-            }
-        }
-        match ready!(self.end.poll_unpin(cx)) {
-            Ok(()) => Poll::Ready(None),
-            Err(_) => Poll::Pending,
-        }
-    }
 }
 
 #[async_trait]
