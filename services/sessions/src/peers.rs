@@ -94,7 +94,7 @@ async fn connect(address: &str, tls: Option<&ClientTlsConfig>) -> Result<Channel
         .connect_timeout(CONNECT)
         .timeout(ANSWER);
     if let Some(tls) = tls {
-        endpoint = endpoint.tls_config(tls.clone())?;
+        endpoint = endpoint.tls_config(tls.clone().timeout(CONNECT))?;
     }
     endpoint.connect().await
 }

@@ -70,7 +70,9 @@ impl Target {
                 url: self.url.clone(),
             })?;
         if uri.scheme_str() == Some("https") {
-            let tls = ClientTlsConfig::new().ca_certificate(self.authorities()?);
+            let tls = ClientTlsConfig::new()
+                .ca_certificate(self.authorities()?)
+                .timeout(CONNECT_TIMEOUT);
             endpoint = endpoint.tls_config(tls).map_err(ConnectError::Tls)?;
         }
         Ok(endpoint.connect_lazy())

@@ -70,7 +70,8 @@ impl Channels {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
         if let Some(tls) = &self.tls {
-            endpoint = endpoint.tls_config(tls.clone())?;
+            // A process that is stopped still accepts, by its kernel, and answers no handshake.
+            endpoint = endpoint.tls_config(tls.clone().timeout(CONNECT))?;
         }
         Ok(endpoint.connect_lazy())
     }
@@ -78,4 +79,41 @@ impl Channels {
 
 fn client(channel: Channel) -> Client {
     PoolerServiceClient::new(channel).max_decoding_message_size(MOST_MESSAGE_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::random::SystemRandom;
+    use domain::session::PoolerId;
+    use rpc::pooler::v1::GetSessionRequest;
+    use tokio::net::TcpListener;
+    use tonic::Code;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pooler_that_accepts_and_answers_no_handshake_is_unavailable() {
+        // As a stopped process does: its kernel accepts.
+        let stopped = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let channels = Channels::new(Some(ClientTlsConfig::new().domain_name("pooler")));
+        let entry = PoolerEntry {
+            pooler: PoolerId(1),
+            incarnation: IncarnationId::generate(&SystemRandom),
+            address: stopped.local_addr().unwrap().to_string(),
+            takes_new_sessions: true,
+            is_alive: true,
+        };
+        let call = async {
+            channels
+                .client(&entry)
+                .unwrap()
+                .get_session(GetSessionRequest::default())
+                .await
+        };
+        let refused = tokio::time::timeout(CONNECT * 5, call)
+            .await
+            .unwrap()
+            .unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    }
 }
