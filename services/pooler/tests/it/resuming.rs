@@ -88,7 +88,8 @@ async fn idle(world: &World, session: domain::session::SessionName) {
 async fn stream_that_broke_off_goes_on_after_the_last_event_that_was_read() {
     let world = World::new().await;
     for session in [world.open().await, world.open_auto().await] {
-        let sql = "SELECT i, repeat('x', 100) FROM generate_series(1, 100000) AS i";
+        // 60 MB: more than is kept and than the kernel's buffers on the way grow to.
+        let sql = "SELECT i, repeat('x', 600) FROM generate_series(1, 100000) AS i";
         let minute = Duration::from_secs(60);
         let (name, mut stream) = start(&world, session, with_grace(sql, minute)).await;
         let mut events = read_some(&mut stream, 20).await;
