@@ -144,6 +144,19 @@ mod tests {
     }
 
     #[test]
+    fn ring_that_is_replaced_is_replaced_for_all() {
+        let world = World::new();
+        let opener = world.opener();
+        let other = opener.clone();
+        let next = OpeningKey::generate(&world.random);
+        other.hold([next.clone()]);
+        assert_eq!(opener.key_ids(), [next.sealing_key().id()].into());
+        opener.open(&world.binding(), &world.sealed()).unwrap_err();
+        other.hold([next, world.opening.clone()]);
+        opener.open(&world.binding(), &world.sealed()).unwrap();
+    }
+
+    #[test]
     fn opening_key_survives_its_text_form() {
         let key = World::new().opening;
         let text = key.to_text();

@@ -1,7 +1,9 @@
 //! Reading a sealed secret, right before it is used.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use hpke::{Deserializable, OpModeR, Serializable};
 use secrecy::SecretString;
 use thiserror::Error;
@@ -25,10 +27,12 @@ pub enum OpenError {
     Void,
 }
 
-/// Opens what was sealed to the keys it holds: the current one and those before it.
+type Ring = HashMap<KeyId, OpeningKey>;
+
+/// Opens what was sealed to the keys of its ring: the current one and those before it. Clones share the ring.
 #[derive(Debug, Clone)]
 pub struct Opener {
-    keys: HashMap<KeyId, OpeningKey>,
+    ring: Arc<ArcSwap<Ring>>,
 }
 
 impl Opener {
@@ -36,16 +40,19 @@ impl Opener {
     #[must_use]
     pub fn new(keys: impl IntoIterator<Item = OpeningKey>) -> Self {
         Self {
-            keys: keys
-                .into_iter()
-                .map(|key| (key.sealing_key().id(), key))
-                .collect(),
+            ring: Arc::new(ArcSwap::from_pointee(ring(keys))),
         }
     }
 
+    /// Opens with any of `keys` from now on, and with no other.
+    pub fn hold(&self, keys: impl IntoIterator<Item = OpeningKey>) {
+        self.ring.store(Arc::new(ring(keys)));
+    }
+
     /// The ids of the keys held.
-    pub fn key_ids(&self) -> impl Iterator<Item = &KeyId> {
-        self.keys.keys()
+    #[must_use]
+    pub fn key_ids(&self) -> BTreeSet<KeyId> {
+        self.ring.load().keys().cloned().collect()
     }
 
     /// Opens a secret under its binding.
@@ -53,7 +60,8 @@ impl Opener {
     /// # Errors
     /// Where the key is not held, or the secret does not belong here.
     pub fn open(&self, binding: &Binding<'_>, sealed: &Sealed) -> Result<SecretString, OpenError> {
-        let key = self.keys.get(&sealed.key).ok_or_else(|| OpenError::UnknownKey {
+        let ring = self.ring.load();
+        let key = ring.get(&sealed.key).ok_or_else(|| OpenError::UnknownKey {
             key: sealed.key.clone(),
         })?;
         let (encapsulated, ciphertext) = sealed
@@ -77,4 +85,10 @@ impl Opener {
                 OpenError::Void
             })
     }
+}
+
+fn ring(keys: impl IntoIterator<Item = OpeningKey>) -> Ring {
+    keys.into_iter()
+        .map(|key| (key.sealing_key().id(), key))
+        .collect()
 }

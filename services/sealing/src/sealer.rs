@@ -40,6 +40,12 @@ impl Sealer {
         Self { key }
     }
 
+    /// The key it seals to.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.key.id()
+    }
+
     /// Seals a secret to its binding.
     ///
     /// # Errors

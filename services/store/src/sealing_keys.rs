@@ -62,6 +62,42 @@ impl SealingKeys<'_> {
         Ok(())
     }
 
+    /// Has passwords sealed to this published key, whether it is the youngest or not, or was retired.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prefer(&self, key_id: &str) -> Result<(), StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let sql = "UPDATE pgmoor.sealing_keys SET create_time = clock_timestamp(), retire_time = NULL \
+                   WHERE key_id = $1";
+        sqlx::query(sql).bind(key_id).execute(&mut *connection).await?;
+        Ok(())
+    }
+
+    /// The keys that passwords are sealed to, and how many are to each.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn in_use(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let sql = "SELECT key_id, count(*) FROM pgmoor.credentials GROUP BY key_id ORDER BY key_id";
+        Ok(sqlx::query_as(sql).fetch_all(&mut *connection).await?)
+    }
+
+    /// Retires every key but this one. Returns those that were not retired before.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn retire_all_but(&self, key_id: &str) -> Result<Vec<String>, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let sql = "UPDATE pgmoor.sealing_keys SET retire_time = clock_timestamp() \
+                   WHERE key_id <> $1 AND retire_time IS NULL RETURNING key_id";
+        Ok(sqlx::query_scalar(sql)
+            .bind(key_id)
+            .fetch_all(&mut *connection)
+            .await?)
+    }
+
     /// The key to seal to: the youngest that is not retired. `None` before the first pooler or worker
     /// published one.
     ///

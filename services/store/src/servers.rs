@@ -25,6 +25,7 @@ use row::ServerRow;
 
 pub use credential::{Credential, NewCredential, SetCredentialError};
 pub use import::{ImportMode, ImportOutcome, ImportServerError, Imported};
+pub use rewrap::SealedFor;
 
 /// How often a change is tried again that met the merge of its instance into another one.
 const ATTEMPTS: usize = 3;
@@ -197,6 +198,9 @@ macro_rules! columns {
          EXISTS (SELECT FROM pgmoor.credentials AS c WHERE c.server_id = s.id) AS has_password"
     };
 }
+
+// After the macro, which it uses.
+mod rewrap;
 
 /// The servers. Made by [`Store::servers`].
 #[derive(Debug, Clone, Copy)]

@@ -1,5 +1,7 @@
 //! How much memory processes of a world use.
 
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -55,4 +57,46 @@ impl GrowthSampler {
         growth.sort();
         growth
     }
+}
+
+/// Most bytes of a process that are read at once.
+const PIECE: usize = 4 << 20;
+
+/// Which of the needles is anywhere in the writable memory of a process, as if it had been dumped.
+///
+/// # Errors
+/// When the process may not be looked into, or there is none.
+pub fn found_in_dump(pid: u32, needles: &[&[u8]]) -> io::Result<Vec<bool>> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem"))?;
+    let longest = needles.iter().map(|needle| needle.len()).max().unwrap_or(0);
+    let mut found = vec![false; needles.len()];
+    let mut piece = vec![0; PIECE];
+    for (from, to) in maps.lines().filter_map(writable) {
+        let mut at = from;
+        while at < to {
+            let most = PIECE.min(usize::try_from(to - at).unwrap_or(PIECE));
+            // What was unmapped since, or belongs to a device, has nothing to say.
+            let Ok(read @ 1..) = memory.read_at(&mut piece[..most], at) else {
+                break;
+            };
+            for (needle, found) in needles.iter().zip(&mut found) {
+                *found = *found || memchr::memmem::find(&piece[..read], needle).is_some();
+            }
+            if at + read as u64 >= to {
+                break;
+            }
+            // A needle may lie across two pieces.
+            at += read.saturating_sub(longest).max(1) as u64;
+        }
+    }
+    Ok(found)
+}
+
+/// The bounds of a line of `/proc/<pid>/maps`, where the process may write there.
+fn writable(line: &str) -> Option<(u64, u64)> {
+    let (range, rest) = line.split_once(' ')?;
+    let (from, to) = range.split_once('-')?;
+    let address = |text| u64::from_str_radix(text, 16).ok();
+    rest.starts_with("rw").then_some((address(from)?, address(to)?))
 }

@@ -357,6 +357,12 @@ impl World {
         admin::Certificate::of(&self.directory.join(name))
     }
 
+    /// The file of the keys that open passwords, which poolers and workers share.
+    #[must_use]
+    pub fn opening_key_file(&self) -> PathBuf {
+        self.directory.join("opening.key")
+    }
+
     /// Name and process id of everything of pgmoor's that runs.
     #[must_use]
     pub fn pids(&self) -> Vec<(String, u32)> {

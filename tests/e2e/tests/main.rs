@@ -9,6 +9,7 @@ mod discovery;
 mod egress;
 mod files;
 mod hot_path;
+mod keys;
 mod large_values;
 mod login;
 mod main_job;

@@ -1,5 +1,6 @@
 //! `pgmoor admin create-sealing-key`: the key pair of credentials. The opening key goes into a file for
-//! poolers and workers, the public key into the config database, where API instances find it.
+//! poolers and workers. Of the first pair the public key goes into the config database, where API instances
+//! find it; that of a later one once poolers and workers hold the opening key, by `rotate-keys`.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,8 +9,10 @@ use anyhow::Context;
 use clap::Args;
 use config::Config;
 use domain::random::SystemRandom;
-use sealing::OpeningKey;
+use sealing::{OpeningKey, SealingKey};
 use secrecy::ExposeSecret;
+use store::Store;
+use store::StoreError;
 
 use crate::database;
 use crate::private_file::{self, Existing, PRIVATE};
@@ -38,22 +41,38 @@ pub(crate) async fn run(arguments: &Arguments, config: &Config) -> anyhow::Resul
         PRIVATE,
         Existing::Keep,
     )?;
-    let registered = store
-        .sealing_keys()
-        .publish(sealing.id().as_str(), &sealing.to_bytes())
-        .await;
-    if let Err(error) = registered {
+    let registered = register(&store, &sealing).await;
+    if let Err(error) = &registered {
         std::fs::remove_file(&arguments.out)
             .with_context(|| format!("{} is of no use and cannot be removed", arguments.out.display()))?;
-        return Err(anyhow::Error::new(error).context("the public key was not registered"));
+        return Err(anyhow::anyhow!("{error}").context("the public key was not registered"));
     }
     store.close().await;
     let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "made the sealing key {}; credentials are sealed to it from now on",
-        sealing.id()
-    )?;
-    writeln!(out, "sealing.opening_key_file = {:?}", arguments.out)?;
+    if registered? {
+        writeln!(
+            out,
+            "made the sealing key {}; credentials are sealed to it from now on",
+            sealing.id()
+        )?;
+        writeln!(out, "sealing.opening_key_file = {:?}", arguments.out)?;
+    } else {
+        writeln!(
+            out,
+            "made the sealing key {}; append its line to the file of every pooler and worker, and then seal to it \
+             with `pgmoor admin rotate-keys`",
+            sealing.id()
+        )?;
+    }
     Ok(())
+}
+
+/// Publishes the key where there is none to seal to. True where it did.
+async fn register(store: &Store, key: &SealingKey) -> Result<bool, StoreError> {
+    let keys = store.sealing_keys();
+    let first = keys.current().await?.is_none();
+    if first {
+        keys.publish(key.id().as_str(), &key.to_bytes()).await?;
+    }
+    Ok(first)
 }

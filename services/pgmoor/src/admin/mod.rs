@@ -4,6 +4,7 @@
 pub(crate) mod create_sealing_key;
 pub(crate) mod create_user;
 pub(crate) mod issue_certificate;
+pub(crate) mod rotate_keys;
 
 use clap::Subcommand;
 use config::Config;
@@ -16,6 +17,8 @@ pub(crate) enum Command {
     /// Make a key pair for credentials: the opening key for poolers and workers, the public key for the
     /// config database
     CreateSealingKey(create_sealing_key::Arguments),
+    /// Seal every stored password to the youngest key of the ring, while everything serves
+    RotateKeys(rotate_keys::Arguments),
     /// Make a user
     CreateUser(create_user::Arguments),
 }
@@ -28,6 +31,7 @@ pub(crate) async fn run(command: Command, config: &Config) -> anyhow::Result<()>
     match command {
         Command::IssueCertificate(arguments) => issue_certificate::run(&arguments),
         Command::CreateSealingKey(arguments) => create_sealing_key::run(&arguments, config).await,
+        Command::RotateKeys(arguments) => rotate_keys::run(&arguments, config).await,
         Command::CreateUser(arguments) => create_user::run(&arguments, config).await,
     }
 }

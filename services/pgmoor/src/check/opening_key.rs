@@ -11,10 +11,10 @@ const SUBJECT: &str = "opening key";
 
 /// Reads the key and looks for its public half in the config database, where there is one to ask.
 pub(crate) async fn look(config: &Config, role: Option<Role>, store: Option<&Store>) -> Vec<Finding> {
-    if role.is_none() && config.sealing.opening_key_file.is_none() {
+    if role.is_none() && config.sealing.is_empty() {
         return Vec::new();
     }
-    let held: Vec<KeyId> = match roles::opening_keys(&config.sealing) {
+    let held: Vec<KeyId> = match roles::key_ring::read(&config.sealing) {
         Ok(keys) => keys.iter().map(|key| key.sealing_key().id()).collect(),
         Err(error) => return vec![Finding::failed(SUBJECT, format!("{error:#}"))],
     };
@@ -41,8 +41,6 @@ fn judge(held: &[KeyId], current: &str) -> Finding {
         return Finding::fine(SUBJECT, format!("opens what is sealed to {current}"));
     }
     let held = held.iter().map(KeyId::as_str).collect::<Vec<_>>().join(", ");
-    let text = format!(
-        "credentials are sealed to {current}, and the file holds {held}: use the file of {current} as well"
-    );
+    let text = format!("credentials are sealed to {current}, and {held} is held: add the key {current}");
     Finding::failed(SUBJECT, text)
 }

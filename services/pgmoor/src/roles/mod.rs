@@ -3,6 +3,7 @@
 
 pub(crate) mod api;
 pub(crate) mod directory;
+pub(crate) mod key_ring;
 pub(crate) mod listener;
 pub(crate) mod metrics;
 pub(crate) mod pooler;
@@ -12,13 +13,10 @@ pub(crate) mod worker;
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use config::{Config, Egress, LogFormat, Problem, Sealing};
+use anyhow::Context;
+use config::{Config, Egress, LogFormat, Problem};
 use domain::egress::{EgressPolicy, Rule};
-use sealing::OpeningKey;
-use secrecy::SecretString;
 use store::Store;
-use zeroize::Zeroizing;
 
 /// How a role reports on itself.
 pub(crate) fn telemetry_options(config: &Config, service_name: &str) -> telemetry::Options {
@@ -74,22 +72,4 @@ pub(crate) fn egress_rules(section: &Egress) -> Result<Vec<Rule>, Problem> {
             .map_err(|error| Problem::invalid("egress.allow", error.to_string()))
     };
     section.allow.iter().map(parse).collect()
-}
-
-/// Reads the keys that open credentials: the current one and those before it, a line each.
-///
-/// # Errors
-/// When no file is set, or it cannot be read or holds something else.
-pub(crate) fn opening_keys(section: &Sealing) -> anyhow::Result<Vec<OpeningKey>> {
-    let path = section.require_opening_key_file()?;
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("the opening key's file {} cannot be read", path.display()))?;
-    let text = Zeroizing::new(text);
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let keys: Result<Vec<_>, _> = lines
-        .map(|line| OpeningKey::from_text(&SecretString::from(line)))
-        .collect();
-    let keys = keys.with_context(|| format!("{} cannot be used", path.display()))?;
-    ensure!(!keys.is_empty(), "{} holds no opening key", path.display());
-    Ok(keys)
 }

@@ -22,7 +22,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use super::{REVOCATION_INTERVAL, egress_policy, listener, metrics, opening_keys, trust};
+use super::{REVOCATION_INTERVAL, egress_policy, key_ring, listener, metrics, trust};
 use crate::database;
 use crate::lifecycle::{Left, Lifecycle};
 
@@ -39,12 +39,13 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> anyhow::Result<()> {
     let identity = config.trust.require_identity(Role::Pooler)?;
     config.config_database.require_url()?;
-    let opener = Opener::new(opening_keys(&config.sealing)?);
+    let opener = key_ring::open(&config.sealing)?;
     super::egress_rules(&config.egress)?;
     *telemetry = Some(super::start_telemetry(config, "pgmoor-pooler")?);
     let tls = trust::server(&identity)?;
     let peers = trust::client(&identity)?;
     let lifecycle = Lifecycle::new("pgmoor pooler")?;
+    key_ring::follow(&lifecycle, &config.sealing, opener.clone());
     let listener = listener::bind("pooler.listen", config.pooler.listen).await?;
     let address = listener::address(&listener)?;
     let metrics_listener = metrics::bind(config).await?;

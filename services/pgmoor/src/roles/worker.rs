@@ -21,7 +21,7 @@ use worker::{Worker, WorkerOptions, WorkerParts};
 
 use super::metrics::{self, KnownPoolers};
 use super::storage::Objects;
-use super::{directory, egress_policy, opening_keys, storage, trust};
+use super::{directory, egress_policy, key_ring, storage, trust};
 use crate::database;
 use crate::lifecycle::{Left, Lifecycle};
 
@@ -35,11 +35,12 @@ const LAST_STEPS: Duration = Duration::from_secs(15);
 pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> anyhow::Result<()> {
     let identity = config.trust.require_identity(Role::Worker)?;
     config.config_database.require_url()?;
-    let opener = Opener::new(opening_keys(&config.sealing)?);
+    let opener = key_ring::open(&config.sealing)?;
     super::egress_rules(&config.egress)?;
     config.storage.require_directory()?;
     *telemetry = Some(super::start_telemetry(config, "pgmoor-worker")?);
     let lifecycle = Lifecycle::new("pgmoor worker")?;
+    key_ring::follow(&lifecycle, &config.sealing, opener.clone());
     let metrics_listener = metrics::bind(config).await?;
 
     let store = database::connect(&config.config_database, "pgmoor worker").await?;

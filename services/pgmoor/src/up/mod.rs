@@ -92,14 +92,14 @@ pub(crate) async fn run(
     let objects = || roles::storage::open(&config.storage, &random);
 
     let (cluster, stores) = config_database::open(&config, &directory, environment, &random).await?;
-    let opening_key = opening_key(&directory, &random)?;
-    let sealing_key = opening_key.sealing_key();
-    stores
-        .pooler
-        .sealing_keys()
-        .publish(sealing_key.id().as_str(), &sealing_key.to_bytes())
-        .await?;
-    let opener = Opener::new([opening_key]);
+    let ring = opening_keys(&directory, &random)?;
+    let sealing_keys = stores.pooler.sealing_keys();
+    if sealing_keys.current().await?.is_none()
+        && let Some(key) = ring.last().map(OpeningKey::sealing_key)
+    {
+        sealing_keys.publish(key.id().as_str(), &key.to_bytes()).await?;
+    }
+    let opener = Opener::new(ring);
     let first = first_user::ensure(arguments.first_user, &stores.api, &random).await?;
     let egress = roles::egress_policy(&config.egress, &stores.api).await?;
 
@@ -231,25 +231,19 @@ fn default_data_dir(environment: &Environment) -> anyhow::Result<PathBuf> {
     Ok(data_home.ok_or_else(missing)?.join("pgmoor"))
 }
 
-/// The key that opens credentials; made on the first start.
-fn opening_key(directory: &DataDirectory, random: &Arc<dyn Random>) -> anyhow::Result<OpeningKey> {
+/// The keys that open credentials, the youngest last; one is made on the first start.
+fn opening_keys(directory: &DataDirectory, random: &Arc<dyn Random>) -> anyhow::Result<Vec<OpeningKey>> {
     let path = directory.path("secrets/opening-key");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            OpeningKey::from_text(&text.into()).with_context(|| format!("{} cannot be used", path.display()))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let key = OpeningKey::generate(random.as_ref());
-            private_file::write(
-                &path,
-                key.to_text().expose_secret().as_bytes(),
-                PRIVATE,
-                Existing::Keep,
-            )?;
-            Ok(key)
-        }
-        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    if !path.exists() {
+        let key = OpeningKey::generate(random.as_ref());
+        private_file::write(
+            &path,
+            key.to_text().expose_secret().as_bytes(),
+            PRIVATE,
+            Existing::Keep,
+        )?;
     }
+    roles::key_ring::read_file(&path)
 }
 
 /// Tells whoever started it how to go on. The one time a password is printed.

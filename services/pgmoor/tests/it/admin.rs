@@ -193,6 +193,48 @@ async fn opening_key_is_written_and_its_public_half_registered() {
 }
 
 #[tokio::test]
+async fn second_key_is_sealed_to_once_it_is_rotated_to() {
+    let database = migrated().await;
+    let (url, directory) = (database.url(), tempfile::tempdir().unwrap());
+    let run = |arguments: &[&str], more: &[(&str, &str)]| {
+        let environment = [&[("PGMOOR_CONFIG_DATABASE_URL", url.as_str())], more].concat();
+        pgmoor_in(directory.path(), arguments, &environment, "")
+    };
+    let key = |text: &str| -> String {
+        let (_, rest) = text.split_once("sealing key ").unwrap();
+        rest.chars().take_while(char::is_ascii_hexdigit).collect()
+    };
+    let first = run(&["admin", "create-sealing-key", "--out", "one"], &[]).succeeded();
+    let second = run(&["admin", "create-sealing-key", "--out", "two"], &[]).succeeded();
+    assert!(second.contains("pgmoor admin rotate-keys"), "{second}");
+    let (first, second) = (key(&first), key(&second));
+
+    let line = |file: &str| std::fs::read_to_string(directory.path().join(file)).unwrap();
+    let ring = format!("{}{}", line("one"), line("two"));
+    // From the environment as from a file.
+    let keys = [("PGMOOR_SEALING__OPENING_KEYS", ring.as_str())];
+    let rotated = run(&["admin", "rotate-keys"], &keys).succeeded();
+    assert!(
+        rotated.contains(&format!("sealed to {second} from now on")),
+        "{rotated}"
+    );
+    assert!(
+        rotated.contains(&format!("nothing is sealed to {first} any more")),
+        "{rotated}"
+    );
+    // And back again.
+    let back = run(&["admin", "rotate-keys", "--to", &first], &keys).succeeded();
+    assert!(back.contains(&format!("sealed to {first} from now on")), "{back}");
+    let unknown = run(&["admin", "rotate-keys", "--to", "0123"], &keys).failed(1);
+    assert!(
+        unknown.contains("the ring does not hold the key 0123"),
+        "{unknown}"
+    );
+    let both = [keys[0], ("PGMOOR_SEALING__OPENING_KEY_FILE", "one")];
+    run(&["admin", "rotate-keys"], &both).failed(64);
+}
+
+#[tokio::test]
 async fn key_that_cannot_be_registered_leaves_no_file() {
     let database = migrated().await;
     let url = database.url();
