@@ -21,6 +21,7 @@ mod secret_token;
 mod signing_key;
 mod standing;
 pub mod status;
+mod upkeep;
 mod verifier;
 mod verifying_keys;
 
@@ -32,4 +33,5 @@ pub use password::{PasswordError, Passwords};
 pub use revocation_feed::RevocationFeed;
 pub use rules::UnknownMethodPermission;
 pub use signing_key::MismatchedKey;
+pub use upkeep::{Upkeep, UpkeepOptions};
 pub use verifier::{StartError, TokenVerifier, VerifierOptions};

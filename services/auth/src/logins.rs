@@ -28,9 +28,9 @@ use crate::signing_key::SigningKey;
 use crate::verifier::StartError;
 
 /// Longest life of an access token: well below the time revocations are remembered.
-const MAX_ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(60 * 60);
+pub(crate) const MAX_ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// Attempts under one name, and the time they are counted in.
-const THROTTLE: ThrottlePolicy = ThrottlePolicy {
+pub(crate) const THROTTLE: ThrottlePolicy = ThrottlePolicy {
     limit: 10,
     window: Duration::from_secs(15 * 60),
 };

@@ -111,6 +111,49 @@ impl SigningKeys<'_> {
             .transpose()?)
     }
 
+    /// Makes `new` the key that signs, where the one that does is older than `age`; else does nothing. See
+    /// [`SigningKeys::rotate`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn rotate_if_older(
+        &self,
+        new: NewSigningKey,
+        age: Duration,
+        overlap: Duration,
+    ) -> Result<Option<SigningKey>, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let mut tx = connection.begin().await?;
+        Counter::SigningKeys.lock(&mut tx).await?;
+        let sql = "SELECT EXISTS (SELECT FROM pgmoor.signing_keys WHERE retire_time IS NULL \
+                   AND create_time < clock_timestamp() - make_interval(secs => $1))";
+        let old: bool = sqlx::query_scalar(sql)
+            .bind(seconds(age))
+            .fetch_one(&mut *tx)
+            .await?;
+        if !old {
+            return Ok(None);
+        }
+        let key = replace(&mut tx, &new, overlap).await?;
+        tx.commit().await?;
+        Ok(Some(key.try_into()?))
+    }
+
+    /// Forgets keys that were retired longer than `age` ago. Returns how many there were.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune(&self, age: Duration) -> Result<u64, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let sql = "DELETE FROM pgmoor.signing_keys \
+                   WHERE retire_time < clock_timestamp() - make_interval(secs => $1)";
+        let done = sqlx::query(sql)
+            .bind(seconds(age))
+            .execute(&mut *connection)
+            .await?;
+        Ok(done.rows_affected())
+    }
+
     /// Makes `new` the key that signs. The one before verifies for `overlap` more, which must exceed the
     /// lifetime of access tokens and the time instances take to notice.
     ///
@@ -120,14 +163,7 @@ impl SigningKeys<'_> {
         let mut connection = self.store.acquire().await?;
         let mut tx = connection.begin().await?;
         Counter::SigningKeys.lock(&mut tx).await?;
-        sqlx::query(
-            "UPDATE pgmoor.signing_keys SET retire_time = clock_timestamp() + make_interval(secs => $1) \
-             WHERE retire_time IS NULL",
-        )
-        .bind(seconds(overlap))
-        .execute(&mut *tx)
-        .await?;
-        let key = insert(&mut tx, &new).await?;
+        let key = replace(&mut tx, &new, overlap).await?;
         tx.commit().await?;
         Ok(key.try_into()?)
     }
@@ -168,6 +204,21 @@ async fn current(connection: &mut PgConnection) -> Result<Option<SigningKeyRow>,
     let sql =
         "SELECT id, private_key, public_key, create_time FROM pgmoor.signing_keys WHERE retire_time IS NULL";
     sqlx::query_as(sql).fetch_optional(connection).await
+}
+
+async fn replace(
+    tx: &mut PgConnection,
+    new: &NewSigningKey,
+    overlap: Duration,
+) -> Result<SigningKeyRow, sqlx::Error> {
+    sqlx::query(
+        "UPDATE pgmoor.signing_keys SET retire_time = clock_timestamp() + make_interval(secs => $1) \
+         WHERE retire_time IS NULL",
+    )
+    .bind(seconds(overlap))
+    .execute(&mut *tx)
+    .await?;
+    insert(tx, new).await
 }
 
 async fn insert(tx: &mut PgConnection, new: &NewSigningKey) -> Result<SigningKeyRow, sqlx::Error> {

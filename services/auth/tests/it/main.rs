@@ -11,3 +11,4 @@ mod refreshing;
 mod revocation;
 mod support;
 mod tokens;
+mod upkeep;

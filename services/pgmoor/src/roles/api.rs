@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use api::{Api, Health, Parts};
-use auth::{Logins, LoginsOptions, Passwords, RevocationFeed, TokenVerifier, VerifierOptions};
+use auth::{
+    Logins, LoginsOptions, Passwords, RevocationFeed, TokenVerifier, Upkeep, UpkeepOptions, VerifierOptions,
+};
 use config::{Config, Role};
 use domain::clock::{Clock, SystemClock};
 use domain::egress::EgressPolicy;
@@ -117,6 +119,12 @@ pub(crate) async fn start(
     let retire = lifecycle.retiring();
     lifecycle.background("the revocation feed", async move {
         feed.run(retire).await;
+        Ok(())
+    });
+    let upkeep = Upkeep::new(store.clone(), random.clone(), UpkeepOptions::default());
+    let retire = lifecycle.retiring();
+    lifecycle.background("the upkeep of logins", async move {
+        upkeep.run(retire).await;
         Ok(())
     });
     let passwords = Passwords::new(random.clone(), PASSWORDS_AT_ONCE)?;

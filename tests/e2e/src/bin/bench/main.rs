@@ -10,6 +10,7 @@
     reason = "a program whose output is what it is for"
 )]
 
+mod authentication;
 mod echo;
 mod execute;
 mod report;
@@ -27,9 +28,9 @@ use harness::ClusterOptions;
 const BUDGET: i32 = 120;
 
 const USAGE: &str = "\
-Usage: script/bench [--quick] [sessions | execute | sharing | stream]
+Usage: script/bench [--quick] [sessions | authentication | execute | sharing | stream]
 
-Measures sessions, Execute, shared backends and streaming on this machine and prints Markdown; or one of them. Takes
+Measures sessions, authentication, Execute, shared backends and streaming on this machine and prints Markdown; or one of them. Takes
 some minutes.
 
   --quick  one short round of everything, to see that it works; its numbers mean nothing";
@@ -49,6 +50,7 @@ pub(crate) struct Effort {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Sessions,
+    Authentication,
     Execute,
     Sharing,
     Stream,
@@ -81,6 +83,7 @@ async fn main() -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             "sessions" => only = Some(Part::Sessions),
+            "authentication" => only = Some(Part::Authentication),
             "execute" => only = Some(Part::Execute),
             "sharing" => only = Some(Part::Sharing),
             "stream" => only = Some(Part::Stream),
@@ -125,6 +128,9 @@ async fn run(effort: Effort, only: Option<Part>) -> anyhow::Result<()> {
     let wanted = |part| only.is_none_or(|only| only == part);
     if wanted(Part::Sessions) {
         sessions::measure(&world, &caller, &server).await?;
+    }
+    if wanted(Part::Authentication) {
+        authentication::measure(&world, &caller, effort).await?;
     }
     if wanted(Part::Execute) {
         execute::measure(&world, &caller, &server, effort).await?;
