@@ -32,6 +32,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod api_tokens;
+pub mod audit;
 pub mod backups;
 mod connection;
 mod counter;
