@@ -43,6 +43,14 @@ pub(crate) fn encode(duration: Duration) -> prost_types::Duration {
     }
 }
 
+/// Reads a point in time.
+pub(crate) fn decode_timestamp(timestamp: Timestamp) -> Result<OffsetDateTime, &'static str> {
+    let nanos = u32::try_from(timestamp.nanos).map_err(|_| "must have nanos of 0 or more")?;
+    OffsetDateTime::from_unix_timestamp(timestamp.seconds)
+        .and_then(|time| time.replace_nanosecond(nanos))
+        .map_err(|_| "must be a point in time from the year 1 to 9999")
+}
+
 /// Writes a point in time.
 pub(crate) fn timestamp(time: OffsetDateTime) -> Timestamp {
     Timestamp {

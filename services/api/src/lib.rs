@@ -9,6 +9,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod audit;
+mod audited;
 mod auth;
 mod backup;
 mod bare_status;
@@ -49,6 +51,8 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+pub use crate::audited::{Audit, TrustedHops};
+use crate::audited::{AuditedLayer, Methods, MethodsError};
 use crate::context::Context;
 pub use crate::health::Health;
 use crate::operation::Waits;
@@ -77,6 +81,8 @@ pub struct Parts {
     pub artifacts: Artifacts,
     /// Ids and the nonces of seals.
     pub random: Arc<dyn Random>,
+    /// Where calls are recorded.
+    pub audit: Audit,
     /// Cancelled when this instance goes away: open watches end, so that their readers ask another one.
     pub drain: CancellationToken,
 }
@@ -93,6 +99,9 @@ pub enum StartError {
     /// A method's options are missing or wrong: a mistake in `proto/`.
     #[error("the policy of the methods cannot be read")]
     Policy(#[from] PolicyError),
+    /// The requests of the methods cannot be read: a mistake in `proto/`.
+    #[error("the requests of the methods cannot be read")]
+    Methods(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A method names a permission that does not exist: a mistake in `proto/`.
     #[error(transparent)]
     Permission(#[from] UnknownMethodPermission),
@@ -104,12 +113,19 @@ pub enum StartError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+impl From<MethodsError> for StartError {
+    fn from(error: MethodsError) -> Self {
+        Self::Methods(Box::new(error))
+    }
+}
+
 /// The public API of one instance.
 #[derive(Debug)]
 pub struct Api {
     settings: SettingsCache,
     health: Health,
     auth: AuthLayer,
+    audited: AuditedLayer,
     routes: Routes,
     drain: CancellationToken,
 }
@@ -122,6 +138,8 @@ impl Api {
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
         let policies = PolicyTable::read(descriptors::ALL)?;
         let auth = AuthLayer::new(&policies, parts.verifier.clone())?;
+        let methods = Methods::read(descriptors::PUBLIC, &policies)?;
+        let audited = AuditedLayer::new(parts.audit, methods);
         let settings = SettingsCache::start(parts.store.clone()).await?;
         let drain = parts.drain.clone();
         let waits = Waits::new(parts.store.clone());
@@ -147,6 +165,7 @@ impl Api {
             settings,
             health,
             auth,
+            audited,
             routes,
             drain,
         })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use auth::{AuthLayer, Authenticated};
 use bytes::Bytes;
 use http::{Request, Response};
+use rpc::audit::v1::audit_service_server::AuditServiceServer;
 use rpc::auth::v1::auth_service_server::AuthServiceServer;
 use rpc::backup::v1::backup_service_server::BackupServiceServer;
 use rpc::catalog::v1::catalog_service_server::CatalogServiceServer;
@@ -32,6 +33,8 @@ use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::Layer;
 
 use crate::Api;
+use crate::audit::AuditRpcs;
+use crate::audited::Audited;
 use crate::auth::AuthRpcs;
 use crate::backup::BackupRpcs;
 use crate::bare_status::{BareStatus, BareStatusLayer};
@@ -58,8 +61,8 @@ const MAX_QUERY_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 /// Most bytes of metadata of one request.
 const MAX_METADATA_BYTES: u32 = 16 * 1024;
 
-/// What an outer layer wraps: gRPC-Web around authentication around the services.
-pub type Service = GrpcWebService<BareStatus<Authenticated<Routes>>>;
+/// What an outer layer wraps: gRPC-Web around the audit trail around authentication around the services.
+pub type Service = GrpcWebService<Audited<BareStatus<Authenticated<Routes>>>>;
 
 /// Serving failed.
 #[derive(Debug, Error)]
@@ -86,6 +89,7 @@ pub(crate) fn routes(api: &Arc<Context>, health: &Health) -> Result<Routes, refl
     services.add(OperationServiceServer::new(OperationRpcs(api.clone())));
     services.add(StorageServiceServer::new(StorageRpcs(api.clone())));
     services.add(PoolServiceServer::new(PoolRpcs(api.clone())));
+    services.add(AuditServiceServer::new(AuditRpcs(api.clone())));
     let health_service = HealthServer::new(HealthService::from_health_reporter(health.reporter()));
     Ok(services
         .routes
@@ -158,6 +162,7 @@ impl Api {
         server
             .layer(outer)
             .layer(GrpcWebLayer::new())
+            .layer(self.audited)
             .layer(BareStatusLayer)
             .layer(auth)
             .add_routes(self.routes)

@@ -16,6 +16,7 @@ use tower::{Layer, Service};
 use crate::bearer::Bearer;
 use crate::error::AuthError;
 use crate::rules::{Rule, Rules, UnknownMethodPermission};
+use crate::seen::Seen;
 use crate::status::status;
 use crate::verifier::TokenVerifier;
 
@@ -124,7 +125,8 @@ impl AuthLayer {
                 permission: Permission::SlotsLease,
             })),
             Rule::Requires(permission) => {
-                let admitted = self.authenticate(bearer, permission).await;
+                let seen = request.extensions().get::<Seen>().cloned();
+                let admitted = self.authenticate(bearer, permission, seen).await;
                 let (caller, bearer) = admitted.map_err(|error| status(&error))?;
                 request.extensions_mut().insert(caller);
                 request.extensions_mut().insert(bearer);
@@ -137,9 +139,13 @@ impl AuthLayer {
         &self,
         bearer: Result<Bearer, AuthError>,
         permission: Permission,
+        seen: Option<Seen>,
     ) -> Result<(Arc<Caller>, Bearer), AuthError> {
         let bearer = bearer?;
         let caller = self.verifier.verify(bearer.expose()).await?;
+        if let Some(seen) = seen {
+            seen.set(&caller);
+        }
         if !allows(&caller, permission) {
             return Err(AuthError::PermissionMissing { permission });
         }

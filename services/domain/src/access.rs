@@ -106,6 +106,8 @@ permissions! {
     FilesRead = "files.read",
     /// Upload, change and delete files.
     FilesWrite = "files.write",
+    /// Read the audit trail.
+    AuditRead = "audit.read",
     /// Hold slots of an instance's connection budget for children of a worker. Shown by a worker's
     /// certificate only.
     SlotsLease = "slots.lease",
@@ -144,7 +146,8 @@ impl Role {
             | Permission::UsersUpdate
             | Permission::InstancesCreate
             | Permission::InstancesUpdate
-            | Permission::PoolsUpdate => matches!(self, Self::Administrator),
+            | Permission::PoolsUpdate
+            | Permission::AuditRead => matches!(self, Self::Administrator),
             Permission::AccountUse
             | Permission::SettingsRead
             | Permission::SettingsUpdate
@@ -279,6 +282,7 @@ mod tests {
             Permission::InstancesCreate,
             Permission::InstancesUpdate,
             Permission::PoolsUpdate,
+            Permission::AuditRead,
             Permission::SlotsLease,
             Permission::InstancesOwn,
         ];

@@ -23,7 +23,8 @@ macro_rules! packages {
 }
 
 packages!(
-    auth, backup, catalog, errors, operation, options, pool, pooler, query, server, settings, storage, user
+    audit, auth, backup, catalog, errors, operation, options, pool, pooler, query, server, settings, storage,
+    user
 );
 
 mod redacted {

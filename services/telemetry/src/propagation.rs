@@ -4,6 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::trace::{TraceContextExt as _, TraceId};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::metadata::{MetadataKey, MetadataMap};
 use tracing::Span;
@@ -27,6 +28,14 @@ pub fn inject_metadata(metadata: &mut MetadataMap) {
 
 fn inject_into(injector: &mut dyn Injector) {
     TraceContextPropagator::new().inject_context(&Span::current().context(), injector);
+}
+
+/// The id of the trace that the current span belongs to, as 32 hexadecimal digits. Nothing outside of one.
+#[must_use]
+pub fn trace_id() -> Option<String> {
+    let context = Span::current().context();
+    let trace = context.span().span_context().trace_id();
+    (trace != TraceId::INVALID).then(|| trace.to_string())
 }
 
 struct Headers<'a>(&'a HeaderMap);
@@ -64,8 +73,6 @@ impl Injector for MetadataMut<'_> {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::TraceContextExt;
-
     use super::*;
 
     const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

@@ -5,10 +5,12 @@
 mod api_tokens;
 mod convert;
 mod login;
+mod recognised;
 mod who_am_i;
 
 use std::sync::Arc;
 
+use ::auth::Seen;
 use rpc::auth::v1 as proto;
 use rpc::auth::v1::auth_service_server::AuthService;
 use tonic::{Request, Response, Status};
@@ -33,15 +35,21 @@ rpcs! {
         &self,
         request: Request<proto::LoginWithPasswordRequest>,
     ) -> Result<Response<proto::LoginWithPasswordResponse>, Status> {
-        self.0
-            .answer(login::login_with_password(&self.0, request.into_inner()).await)
+        let seen = request.extensions().get::<Seen>().cloned();
+        let answer = login::login_with_password(&self.0, request.into_inner()).await;
+        let tokens = answer.as_ref().ok().and_then(|answer| answer.tokens.as_ref());
+        recognised::note(&self.0, seen, tokens).await;
+        self.0.answer(answer)
     }
 
     async fn refresh_token(
         &self,
         request: Request<proto::RefreshTokenRequest>,
     ) -> Result<Response<proto::RefreshTokenResponse>, Status> {
-        self.0
-            .answer(login::refresh_token(&self.0, request.into_inner()).await)
+        let seen = request.extensions().get::<Seen>().cloned();
+        let answer = login::refresh_token(&self.0, request.into_inner()).await;
+        let tokens = answer.as_ref().ok().and_then(|answer| answer.tokens.as_ref());
+        recognised::note(&self.0, seen, tokens).await;
+        self.0.answer(answer)
     }
 }

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod access;
+mod audit;
 mod backups;
 mod fake_sessions;
 mod files;

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Api, Health, Parts};
+use api::{Api, Audit, Health, Parts, TrustedHops};
+use audit::{AuditLog, LogOptions, WriterRole};
 use auth::{Logins, LoginsOptions, Passwords, RevocationFeed, TokenVerifier, VerifierOptions};
 use domain::clock::SystemClock;
 use domain::egress::EgressPolicy;
 use domain::id::UserId;
 use domain::random::{Random, SystemRandom};
 use harness::{Cluster, Database};
+use rpc::audit::v1::audit_service_client::AuditServiceClient;
 use rpc::auth::v1::auth_service_client::AuthServiceClient;
 use rpc::auth::v1::{LoginWithPasswordRequest, TokenPair};
 use rpc::backup::v1::backup_service_client::BackupServiceClient;
@@ -61,18 +63,23 @@ pub struct World {
 
 impl World {
     pub async fn start() -> Self {
+        Self::start_with(AuditSetup::default()).await
+    }
+
+    /// The same with an audit trail of another kind.
+    pub async fn start_with(audit: AuditSetup) -> Self {
         let cluster = Cluster::shared().await;
-        Self::assemble(cluster, migrated().await).await
+        Self::assemble(cluster, migrated().await, &audit).await
     }
 
     /// The same on a cluster that the test may stop.
     pub async fn start_on(cluster: &Cluster) -> Self {
         let database = cluster.create_database().await;
         migrate::run(&database.url().into()).await.unwrap();
-        Self::assemble(cluster, database).await
+        Self::assemble(cluster, database, &AuditSetup::default()).await
     }
 
-    async fn assemble(cluster: &Cluster, database: Database) -> Self {
+    async fn assemble(cluster: &Cluster, database: Database, audit: &AuditSetup) -> Self {
         let login = cluster.create_login("IN ROLE pgmoor_api").await;
         let store = connect(&database.url_as(&login)).await;
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
@@ -87,8 +94,8 @@ impl World {
         let admin = store.users().create_first(admin).await.unwrap().id;
         let objects = tempfile::tempdir().unwrap();
         std::fs::create_dir(objects.path().join("root")).unwrap();
-        let a = Instance::start(connect(&database.url_as(&login)).await, &objects).await;
-        let b = Instance::start(connect(&database.url_as(&login)).await, &objects).await;
+        let a = Instance::start(connect(&database.url_as(&login)).await, &objects, audit).await;
+        let b = Instance::start(connect(&database.url_as(&login)).await, &objects, audit).await;
         Self {
             a,
             b,
@@ -125,6 +132,27 @@ impl World {
     }
 }
 
+/// How the instances keep their audit trail.
+pub struct AuditSetup {
+    pub options: LogOptions,
+    pub trusted_hops: TrustedHops,
+    /// False where nobody writes it to the database.
+    pub is_written: bool,
+}
+
+impl Default for AuditSetup {
+    fn default() -> Self {
+        Self {
+            options: LogOptions {
+                flush_interval: Duration::from_millis(100),
+                ..LogOptions::default()
+            },
+            trusted_hops: TrustedHops::default(),
+            is_written: true,
+        }
+    }
+}
+
 /// A user with a login.
 pub struct Member {
     /// As `users/{user}`.
@@ -138,12 +166,13 @@ pub struct Instance {
     pub address: String,
     pub health: Health,
     pub sessions: Arc<FakeSessions>,
+    pub log: AuditLog,
     pub drain: CancellationToken,
     _stop: DropGuard,
 }
 
 impl Instance {
-    async fn start(store: Store, objects: &TempDir) -> Self {
+    async fn start(store: Store, objects: &TempDir, setup: &AuditSetup) -> Self {
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let passwords = Passwords::new(random.clone(), 2).unwrap();
         let clock = Arc::new(SystemClock);
@@ -164,7 +193,18 @@ impl Instance {
         };
         let drain = CancellationToken::new();
         let rules = ["10.0.0.0/8", "*.example.com"].map(|rule| rule.parse().unwrap());
+        let (log, writer) = AuditLog::new(
+            WriterRole::Api,
+            setup.options,
+            Arc::new(SystemClock),
+            random.clone(),
+        );
+        let audited = store.clone();
         let api = Api::start(Parts {
+            audit: Audit {
+                log: log.clone(),
+                trusted_hops: setup.trusted_hops.clone(),
+            },
             store,
             verifier: verifier.clone(),
             logins: logins.await.unwrap(),
@@ -186,6 +226,9 @@ impl Instance {
         let stop = CancellationToken::new();
         tasks.spawn(RevocationFeed::new(verifier, Duration::from_secs(1)).run(stop.clone()));
         tasks.spawn(api.poll_settings(stop.clone()));
+        if setup.is_written {
+            tasks.spawn(writer.run(audited, stop.clone()));
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let health = api.health();
@@ -207,6 +250,7 @@ impl Instance {
             address,
             health,
             sessions,
+            log,
             drain,
             _stop: stop.drop_guard(),
         }
@@ -265,6 +309,7 @@ macro_rules! clients {
 
 impl Caller {
     clients! {
+        audit: AuditServiceClient,
         auth: AuthServiceClient,
         users: UserServiceClient,
         settings: SettingsServiceClient,

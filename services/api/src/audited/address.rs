@@ -1,0 +1,141 @@
+//! Where a call came from.
+//!
+//! Invariant: a header is believed only as far as proxies that the operator named wrote it. What a client puts into
+//! `X-Forwarded-For` stands to the left of what the proxies add, and is not looked at.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::request::Parts;
+use ipnet::IpNet;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// The proxies in front of an API instance, each of which adds the address it was called from to `X-Forwarded-For`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustedHops {
+    /// How many there are. 0: the header is not read.
+    pub count: usize,
+    /// Where the last of them is; anywhere, where none is given.
+    pub networks: Vec<IpNet>,
+}
+
+impl TrustedHops {
+    /// So many proxies, the last of them in one of these networks.
+    ///
+    /// # Errors
+    /// The text that is no network.
+    pub fn new(count: usize, networks: &[String]) -> Result<Self, String> {
+        let network = |text: &String| {
+            let address = text.parse::<IpAddr>().map(IpNet::from);
+            address.or_else(|_| text.parse()).map_err(|_| text.clone())
+        };
+        Ok(Self {
+            count,
+            networks: networks.iter().map(network).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The address a request came from; empty where it came over no network.
+    pub(super) fn address(&self, parts: &Parts) -> String {
+        let Some(peer) = peer(parts) else {
+            return String::new();
+        };
+        let peer = peer.ip().to_canonical();
+        self.forwarded(peer, parts).unwrap_or(peer).to_string()
+    }
+
+    /// What the outermost proxy says, where it is to be believed.
+    fn forwarded(&self, peer: IpAddr, parts: &Parts) -> Option<IpAddr> {
+        let is_proxy =
+            self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&peer));
+        if self.count == 0 || !is_proxy {
+            return None;
+        }
+        let values = parts.headers.get_all(FORWARDED_FOR).iter().rev();
+        let from_the_right = values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.rsplit(','));
+        // A call that did not pass all of them has fewer entries, and the first one is the outermost's it did pass.
+        let entry = from_the_right.take(self.count).last()?;
+        parse(entry.trim())
+    }
+}
+
+/// An address, perhaps with a port.
+fn parse(entry: &str) -> Option<IpAddr> {
+    let unbracketed = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = unbracketed.unwrap_or(entry).parse::<IpAddr>().ok();
+    let address = address.or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()));
+    address.map(|address| address.to_canonical())
+}
+
+fn peer(parts: &Parts) -> Option<SocketAddr> {
+    let tcp = parts.extensions.get::<TcpConnectInfo>();
+    let tls = parts.extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
+    tcp.or_else(|| tls.map(TlsConnectInfo::get_ref))
+        .and_then(TcpConnectInfo::remote_addr)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Request};
+
+    use super::*;
+
+    const PROXY: &str = "10.0.0.1";
+
+    fn address(hops: usize, networks: &[&str], headers: &[&'static str]) -> String {
+        let mut request = Request::new(());
+        for value in headers {
+            request
+                .headers_mut()
+                .append(FORWARDED_FOR, HeaderValue::from_static(value));
+        }
+        request.extensions_mut().insert(TcpConnectInfo {
+            local_addr: None,
+            remote_addr: Some(SocketAddr::new(PROXY.parse().unwrap(), 1234)),
+        });
+        let hops = TrustedHops {
+            count: hops,
+            networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
+        };
+        hops.address(&request.into_parts().0)
+    }
+
+    #[test]
+    fn header_is_not_read_without_trusted_hops() {
+        assert_eq!(address(0, &[], &["192.0.2.1"]), PROXY);
+    }
+
+    #[test]
+    fn what_a_client_claims_is_to_the_left_of_what_proxies_add() {
+        assert_eq!(address(1, &[], &["192.0.2.66, 192.0.2.1"]), "192.0.2.1");
+        assert_eq!(address(1, &[], &["192.0.2.66", "192.0.2.1"]), "192.0.2.1");
+        assert_eq!(address(2, &[], &["192.0.2.66, 192.0.2.1, 10.0.0.2"]), "192.0.2.1");
+        // One that went around the first proxy.
+        assert_eq!(address(2, &[], &["192.0.2.1"]), "192.0.2.1");
+    }
+
+    #[test]
+    fn only_proxies_of_the_named_networks_are_believed() {
+        assert_eq!(address(1, &["10.0.0.0/8"], &["192.0.2.1"]), "192.0.2.1");
+        assert_eq!(address(1, &["10.1.0.0/16"], &["192.0.2.1"]), PROXY);
+    }
+
+    #[test]
+    fn addresses_are_read_in_every_form_proxies_write() {
+        for (written, read) in [
+            ("192.0.2.1:8080", "192.0.2.1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:8080", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("unknown", PROXY),
+            ("", PROXY),
+            ("<script>", PROXY),
+        ] {
+            assert_eq!(address(1, &[], &[written]), read, "{written}");
+        }
+    }
+}
