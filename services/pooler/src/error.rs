@@ -160,6 +160,9 @@ pub enum PoolerError {
     /// Somebody else reads what the execution says.
     #[error("another reader took this one's place")]
     ReaderReplaced,
+    /// The execution must be recorded, and the audit trail has no room.
+    #[error(transparent)]
+    Audit(#[from] audit::Unavailable),
     /// This pooler is shutting down.
     #[error("this pooler is shutting down")]
     ShuttingDown,

@@ -2,6 +2,7 @@
 
 mod administration;
 mod adoption;
+mod auditing;
 mod burial;
 mod commit_outcome;
 mod executing;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use ::sessions::UserToken;
 use ::sessions::peers::Peers;
+use audit::AuditLog;
 use auth::{AuthError, TokenVerifier};
 use domain::access::{Caller, Permission, allows};
 use domain::clock::Clock;
@@ -89,6 +91,8 @@ pub struct PoolerOptions {
     pub spool_directory: Option<PathBuf>,
     /// Most bytes of them.
     pub spool_bytes: u64,
+    /// Where executions are recorded. Its writer must run beside the pooler.
+    pub audit: Option<AuditLog>,
 }
 
 impl PoolerOptions {
@@ -104,6 +108,7 @@ impl PoolerOptions {
             drain_timeout: Duration::from_secs(30),
             spool_directory: None,
             spool_bytes: 1 << 30,
+            audit: None,
         }
     }
 }

@@ -118,6 +118,10 @@ impl From<PoolerError> for Status {
                 NONE,
                 retry(RETRY),
             ),
+            PoolerError::Audit(_) => {
+                let reason = ErrorReason::AuditUnavailable;
+                status(Code::Unavailable, reason, message, NONE, retry(RETRY))
+            }
             PoolerError::ShuttingDown => status(
                 Code::Unavailable,
                 ErrorReason::ShuttingDown,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ::sessions::EventStream;
+use domain::access::Caller;
 use domain::id::ExecutionId;
 use futures::StreamExt as _;
 use rpc::query::v1::{ExecuteRequest, FetchMoreRequest};
@@ -18,6 +19,7 @@ use crate::session::{Detaching, Session, Started, Work};
 impl Pooler {
     pub(super) async fn execute_in(
         &self,
+        caller: &Caller,
         session: &Arc<Session>,
         request: ExecuteRequest,
     ) -> Result<EventStream, Status> {
@@ -28,6 +30,7 @@ impl Pooler {
         let kept = attendance.kept || once.is_some();
         let (output, reader) = session.pipe(kept, 0);
         let execution = self.execution_id();
+        let audited = self.audited(caller, session, execution, "Execute", &plan.sql)?;
         telemetry::rpc::record(Id::Execution, &execution);
         // Before it begins: a call that is repeated at once is to find it.
         let kept = kept.then(|| self.0.results.keep(execution, output.recording()));
@@ -35,6 +38,7 @@ impl Pooler {
             plan,
             output,
             detaching: attendance.detaching,
+            audited,
         };
         let needs = match session.start_once(execution, work, request.incarnation, once) {
             Ok(Started::Now(needs)) => needs,
@@ -56,6 +60,7 @@ impl Pooler {
 
     pub(super) fn fetch_more_in(
         &self,
+        caller: &Caller,
         session: &Arc<Session>,
         execution: ExecutionId,
         request: &FetchMoreRequest,
@@ -64,12 +69,14 @@ impl Pooler {
         let attendance = request::attendance(request.on_disconnect(), request.disconnect_grace)?;
         let plan = request::more(request)?;
         let after = session.suspended_after(execution)?;
+        let audited = self.audited(caller, session, execution, "FetchMore", "")?;
         let (output, reader) = session.pipe(attendance.kept, after);
         let recording = output.recording();
         let work = Work::Script {
             plan,
             output,
             detaching: attendance.detaching,
+            audited,
         };
         let needs = session.use_portal(execution, work)?;
         // What it said before is not wanted again.

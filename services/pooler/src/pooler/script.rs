@@ -12,6 +12,7 @@ use rpc::pooler;
 use rpc::query::v1::OnLimit;
 
 use super::{NoBackend, Pooler};
+use crate::audited::{Audited, Subject};
 use crate::error::PoolerError;
 use crate::hold::Hold;
 use crate::request;
@@ -40,6 +41,17 @@ impl Pooler {
         let longest = instance.limits().time_if_any(Limit::QueryTimeout);
         plan.statement_timeout = plan.statement_timeout.into_iter().chain(longest).min();
         let pool = self.pool(server, database, Vec::new()).await?;
+        let subject = Subject {
+            caller: &caller,
+            method: "RunScript",
+            server: format!("servers/{}", pool.key.server),
+            session: String::new(),
+            execution: String::new(),
+            database: pool.key.database.to_string(),
+            role: pool.key.username.to_string(),
+            sql: &plan.sql,
+        };
+        let mut audited = Audited::of(self.0.options.audit.as_ref(), &subject)?;
         let name = SessionName {
             server: pool.key.server,
             session: SessionId::generate(self.0.me.pooler, &*self.0.random),
@@ -60,6 +72,7 @@ impl Pooler {
         let visit = self.0.visitors.enter(Visitor::Script(Arc::clone(&session)));
         let checked_out = Box::pin(self.check_out(&session, None)).await;
         let mut seat = checked_out.map_err(NoBackend::into_error)?;
+        audited.begin();
         seat.backend.hold = Hold::once();
         let control = Arc::new(Control::default());
         session.holds_by(&seat.backend, &control);
@@ -79,6 +92,7 @@ impl Pooler {
                     ended = &mut run => ended,
                 }
             };
+            audited.finish(&ended);
             drop(visit);
             // The backend is free when the script is over, so that the next one does not wait for nothing.
             if ended.lost.is_some() || ended.cancel_in_doubt || closing.is_cancelled() {

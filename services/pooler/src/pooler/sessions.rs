@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ::sessions::{EventStream, NotificationStream, Sessions, SlotStream, UserToken};
 use async_trait::async_trait;
-use domain::access::Permission;
+use domain::access::{Caller, Permission};
 use domain::id::{ExecutionId, InstanceId, ServerId};
 use domain::session::{ExecutionName, SessionName};
 use domain::sql::{StatementKind, classify};
@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::Pooler;
+use crate::audited::Audited;
 use crate::error::{Loss, LossCause, PoolerError, TargetError};
 use crate::request::{self, invalid};
 use crate::session::{Commit, CopySender, CopySource, Ended, Plan, PortalUse, Session, Work, copy_channel};
@@ -34,7 +35,7 @@ impl Sessions for Pooler {
         _instance: InstanceId,
         request: OpenSessionRequest,
     ) -> Result<query::v1::Session, Status> {
-        Ok(self.open_session(token, request).await?)
+        Box::pin(self.open_session_audited(token, request)).await
     }
 
     async fn get_session(&self, token: &UserToken, name: SessionName) -> Result<query::v1::Session, Status> {
@@ -86,8 +87,8 @@ impl Sessions for Pooler {
         name: SessionName,
         request: ExecuteRequest,
     ) -> Result<EventStream, Status> {
-        let session = self.session(token, name).await?;
-        self.execute_in(&session, request).await
+        let (caller, session) = self.called(token, name).await?;
+        self.execute_in(&caller, &session, request).await
     }
 
     async fn resume_execution(
@@ -109,8 +110,8 @@ impl Sessions for Pooler {
         name: ExecutionName,
         request: FetchMoreRequest,
     ) -> Result<EventStream, Status> {
-        let session = self.session(token, name.session).await?;
-        Ok(self.fetch_more_in(&session, name.execution, &request)?)
+        let (caller, session) = self.called(token, name.session).await?;
+        Ok(self.fetch_more_in(&caller, &session, name.execution, &request)?)
     }
 
     async fn run_script(
@@ -162,10 +163,11 @@ impl Sessions for Pooler {
         name: SessionName,
         request: BeginTransactionRequest,
     ) -> Result<query::v1::Session, Status> {
-        let session = self.session(token, name).await?;
+        let (caller, session) = self.called(token, name).await?;
         let plan = Plan::statement(begin(&request), None);
         let idle = |status| status == TransactionStatus::Idle;
-        let ended = self.quiet(&session, plan, CopySource::None, idle).await?;
+        let by = (&*caller, "BeginTransaction");
+        let ended = self.quiet(by, &session, plan, CopySource::None, idle).await?;
         refused(&ended)?;
         Ok(session.describe()?)
     }
@@ -175,10 +177,11 @@ impl Sessions for Pooler {
         token: &UserToken,
         name: SessionName,
     ) -> Result<CommitTransactionResponse, Status> {
-        let session = self.session(token, name).await?;
+        let (caller, session) = self.called(token, name).await?;
         let plan = Plan::statement("COMMIT".to_owned(), None);
         let open = |status| status == TransactionStatus::InTransaction;
-        let ended = self.quiet(&session, plan, CopySource::None, open).await?;
+        let by = (&*caller, "CommitTransaction");
+        let ended = self.quiet(by, &session, plan, CopySource::None, open).await?;
         Ok(CommitTransactionResponse {
             session: Some(session.describe()?),
             error: ended.error,
@@ -190,10 +193,11 @@ impl Sessions for Pooler {
         token: &UserToken,
         name: SessionName,
     ) -> Result<query::v1::Session, Status> {
-        let session = self.session(token, name).await?;
+        let (caller, session) = self.called(token, name).await?;
         let plan = Plan::statement("ROLLBACK".to_owned(), None);
         let any = |status| status != TransactionStatus::Idle;
-        let ended = self.quiet(&session, plan, CopySource::None, any).await?;
+        let by = (&*caller, "RollbackTransaction");
+        let ended = self.quiet(by, &session, plan, CopySource::None, any).await?;
         refused(&ended)?;
         Ok(session.describe()?)
     }
@@ -216,8 +220,8 @@ impl Sessions for Pooler {
         name: SessionName,
         requests: BoxStream<'static, Result<CopyInRequest, Status>>,
     ) -> Result<CopyInResponse, Status> {
-        let session = self.session(token, name).await?;
-        self.copy_in(&session, requests).await
+        let (caller, session) = self.called(token, name).await?;
+        self.copy_in(&caller, &session, requests).await
     }
 
     async fn test_server(
@@ -272,25 +276,32 @@ impl Pooler {
     /// Runs a statement of which only the end matters.
     async fn quiet(
         &self,
+        by: (&Caller, &'static str),
         session: &Arc<Session>,
         plan: Plan,
         copy: CopySource,
         allowed: impl FnOnce(TransactionStatus) -> bool,
     ) -> Result<Ended, PoolerError> {
-        let (execution, answer) = self.start_quiet(session, plan, copy, allowed)?;
+        let (execution, answer) = self.start_quiet(by, session, plan, copy, allowed)?;
         answered(session, execution, answer.await)
     }
 
     fn start_quiet(
         &self,
+        (caller, method): (&Caller, &'static str),
         session: &Arc<Session>,
         plan: Plan,
         copy: CopySource,
         allowed: impl FnOnce(TransactionStatus) -> bool,
     ) -> Result<(ExecutionId, oneshot::Receiver<Result<Ended, PoolerError>>), PoolerError> {
         let (reply, answer) = oneshot::channel();
-        let work = Work::Quiet { plan, copy, reply };
         let execution = self.execution_id();
+        let work = Work::Quiet {
+            audited: self.audited(caller, session, execution, method, &plan.sql)?,
+            plan,
+            copy,
+            reply,
+        };
         let needs = session.start(execution, work, 0, allowed)?;
         self.serve(session, needs);
         Ok((execution, answer))
@@ -303,6 +314,8 @@ impl Pooler {
             plan: Plan::of_portal(PortalUse::Close),
             copy: CopySource::None,
             reply,
+            // It runs nothing of its caller's.
+            audited: Audited::default(),
         };
         let needs = session.use_portal(execution, work)?;
         self.serve(session, needs);
@@ -315,6 +328,7 @@ impl Pooler {
 
     async fn copy_in(
         &self,
+        caller: &Caller,
         session: &Arc<Session>,
         mut requests: BoxStream<'static, Result<CopyInRequest, Status>>,
     ) -> Result<CopyInResponse, Status> {
@@ -336,7 +350,8 @@ impl Pooler {
         let timeout = request::statement_timeout("start.statement_timeout", start.statement_timeout)?;
         let plan = Plan::statement(start.sql, timeout);
         let (pieces, copy) = copy_channel();
-        let (execution, mut answer) = self.start_quiet(session, plan, copy, |_| true)?;
+        let by = (caller, "CopyIn");
+        let (execution, mut answer) = self.start_quiet(by, session, plan, copy, |_| true)?;
         let ended = tokio::select! {
             biased;
             ended = &mut answer => ended,

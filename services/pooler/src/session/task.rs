@@ -280,7 +280,9 @@ async fn perform(session: &Session, backend: &mut Backend, execution: ExecutionI
             plan,
             output,
             detaching,
+            mut audited,
         } => {
+            audited.begin();
             let identity = Identity {
                 execution: ExecutionName {
                     session: session.facts.name,
@@ -294,18 +296,26 @@ async fn perform(session: &Session, backend: &mut Backend, execution: ExecutionI
                 .detaching(detaching)
                 .run(plan)
                 .await;
+            audited.finish(&ended);
             Done {
                 ended,
                 last,
                 reply: None,
             }
         }
-        Work::Quiet { plan, copy, reply } => {
+        Work::Quiet {
+            plan,
+            copy,
+            reply,
+            mut audited,
+        } => {
+            audited.begin();
             let (ended, last) = Execution::new(backend, &session.control, None, Identity::default())
                 .watched_by(&session.watchers)
                 .copy_from(copy)
                 .run(plan)
                 .await;
+            audited.finish(&ended);
             Done {
                 ended,
                 last,

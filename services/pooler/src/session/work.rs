@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Audience, CopySource, Detaching, Ended, PipeWriter, Plan};
+use crate::audited::Audited;
 use crate::error::PoolerError;
 
 /// Something for a session to do.
@@ -18,12 +19,14 @@ pub(crate) enum Work {
         plan: Plan,
         output: PipeWriter,
         detaching: Detaching,
+        audited: Audited,
     },
     /// A statement of which only the end matters.
     Quiet {
         plan: Plan,
         copy: CopySource,
         reply: oneshot::Sender<Result<Ended, PoolerError>>,
+        audited: Audited,
     },
 }
 
@@ -31,9 +34,13 @@ impl Work {
     /// Gives it up with an error.
     pub(super) fn fail(self, error: PoolerError) {
         match self {
-            Self::Script { output, .. } => output.fail(error.into()),
+            Self::Script { output, audited, .. } => {
+                audited.refused(&error);
+                output.fail(error.into());
+            }
             // Who waits learns it from what is dropped, or in detail from here.
-            Self::Quiet { reply, .. } => {
+            Self::Quiet { reply, audited, .. } => {
+                audited.refused(&error);
                 let _ = reply.send(Err(error));
             }
         }
@@ -42,8 +49,12 @@ impl Work {
     /// Ends it before it began.
     pub(super) fn end_early(self, ended: Ended) {
         match self {
-            Self::Script { output, .. } => ended.into_events(output).send(),
-            Self::Quiet { reply, .. } => {
+            Self::Script { output, audited, .. } => {
+                audited.finish(&ended);
+                ended.into_events(output).send();
+            }
+            Self::Quiet { reply, audited, .. } => {
+                audited.finish(&ended);
                 let _ = reply.send(Ok(ended));
             }
         }
