@@ -57,6 +57,7 @@ impl Config {
         let problems: Vec<Problem> = [
             self.config_database.validate(),
             self.api.validate(),
+            self.audit.validate(),
             self.pooler.validate(),
             self.trust.validate(),
             self.egress.validate(),
@@ -136,9 +137,10 @@ fn refuse_single_underscore(name: &str) -> Result<(), Problem> {
 type Keys = fn() -> &'static [&'static str];
 
 /// The keys of each section.
-const KNOWN_KEYS: [(&str, Keys); 10] = [
+const KNOWN_KEYS: [(&str, Keys); 11] = [
     ("config_database", fields_of::<crate::ConfigDatabase>),
     ("api", fields_of::<crate::Api>),
+    ("audit", fields_of::<crate::Audit>),
     ("pooler", fields_of::<crate::Pooler>),
     ("trust", fields_of::<crate::Trust>),
     ("sealing", fields_of::<crate::Sealing>),

@@ -21,6 +21,7 @@ use serde::Deserialize;
 pub use environment::Environment;
 pub use problem::{InvalidConfig, Problem};
 pub use sections::api::Api;
+pub use sections::audit::{Audit, StatementText, WhenFull};
 pub use sections::config_database::ConfigDatabase;
 pub use sections::egress::Egress;
 pub use sections::metrics::Metrics;
@@ -39,6 +40,8 @@ pub struct Config {
     pub config_database: ConfigDatabase,
     /// The public API.
     pub api: Api,
+    /// The audit trail.
+    pub audit: Audit,
     /// The pooler.
     pub pooler: Pooler,
     /// The certificates with which roles prove to each other who they are.

@@ -29,6 +29,13 @@ pub struct Api {
     /// How long a login lives after it was last refreshed. 1 min to 90 days. Default 14 days.
     #[serde(deserialize_with = "values::duration")]
     pub refresh_token_lifetime: Duration,
+    /// How many proxies in front add the address they are called from to `X-Forwarded-For`. At most 16. Default 0: the
+    /// header is not read.
+    #[serde(deserialize_with = "values::number")]
+    pub trusted_hops: u8,
+    /// The networks that the last of those proxies is in, such as `10.0.0.0/8`. Default: anywhere.
+    #[serde(deserialize_with = "values::list")]
+    pub trusted_networks: Vec<String>,
 }
 
 impl Default for Api {
@@ -40,6 +47,8 @@ impl Default for Api {
             drain_timeout: Duration::from_secs(30),
             access_token_lifetime: Duration::from_secs(10 * 60),
             refresh_token_lifetime: Duration::from_secs(14 * 24 * 60 * 60),
+            trusted_hops: 0,
+            trusted_networks: Vec::new(),
         }
     }
 }
@@ -72,6 +81,9 @@ impl Api {
                 "api.refresh_token_lifetime",
                 "must be from 1m to 90days",
             ));
+        }
+        if self.trusted_hops > 16 {
+            problems.push(Problem::invalid("api.trusted_hops", "must be at most 16"));
         }
         problems
     }

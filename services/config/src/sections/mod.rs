@@ -4,6 +4,7 @@
 //! `require_…` function per key that some role cannot do without.
 
 pub mod api;
+pub mod audit;
 pub mod config_database;
 pub mod egress;
 pub mod metrics;

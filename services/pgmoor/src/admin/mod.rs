@@ -1,10 +1,12 @@
-//! `pgmoor admin`: what an operator does once, before the first start. No secret is ever taken from the
+//! `pgmoor admin`: what an operator does once, before the first start, and what is looked at
+//! without a running process. No secret is ever taken from the
 //! command line.
 
 pub(crate) mod create_sealing_key;
 pub(crate) mod create_user;
 pub(crate) mod issue_certificate;
 pub(crate) mod rotate_keys;
+pub(crate) mod verify_audit;
 
 use clap::Subcommand;
 use config::Config;
@@ -21,6 +23,8 @@ pub(crate) enum Command {
     RotateKeys(rotate_keys::Arguments),
     /// Make a user
     CreateUser(create_user::Arguments),
+    /// Go along the chains of the audit trail and say whether anybody touched them
+    VerifyAudit(verify_audit::Arguments),
 }
 
 /// Runs a command.
@@ -33,5 +37,6 @@ pub(crate) async fn run(command: Command, config: &Config) -> anyhow::Result<()>
         Command::CreateSealingKey(arguments) => create_sealing_key::run(&arguments, config).await,
         Command::RotateKeys(arguments) => rotate_keys::run(&arguments, config).await,
         Command::CreateUser(arguments) => create_user::run(&arguments, config).await,
+        Command::VerifyAudit(arguments) => verify_audit::run(&arguments, config).await,
     }
 }

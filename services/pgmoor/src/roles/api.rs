@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use api::{Api, Health, Parts};
+use api::{Api, Audit, Health, Parts};
+use audit::WriterRole;
 use auth::{
     Logins, LoginsOptions, Passwords, RevocationFeed, TokenVerifier, Upkeep, UpkeepOptions, VerifierOptions,
 };
@@ -21,6 +22,7 @@ use telemetry::rpc::RpcSpans;
 use tokio::net::TcpListener;
 use tonic::transport::{Identity, ServerTlsConfig};
 
+use super::audit::AuditFigures;
 use super::metrics::{self, KnownPoolers};
 use super::storage::Objects;
 use super::{REVOCATION_INTERVAL, directory, egress_policy, listener, storage, trust};
@@ -39,6 +41,7 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
     config.config_database.require_url()?;
     super::egress_rules(&config.egress)?;
     config.storage.require_directory()?;
+    super::audit::trusted_hops(config)?;
     *telemetry = Some(super::start_telemetry(config, "pgmoor-api")?);
     let lifecycle = Lifecycle::new("pgmoor api")?;
     let listener = listener::bind("api.listen", config.api.listen).await?;
@@ -57,7 +60,10 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
     );
     let mut figures = metrics::of_role("api");
     figures.add(KnownPoolers(poolers.clone()));
+    let log = super::audit::start(config, &lifecycle, WriterRole::Api, store.clone());
+    figures.add(AuditFigures(vec![("api", log.clone())]));
     let seams = Seams {
+        audit: super::audit::of_api(config, log)?,
         store: store.clone(),
         sessions: Arc::new(client.clone()),
         pools: Arc::new(client),
@@ -79,6 +85,8 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
 
 /// What an API instance stands on.
 pub(crate) struct Seams {
+    /// Where calls are recorded.
+    pub(crate) audit: Audit,
     /// The config database, as the role of the API.
     pub(crate) store: Store,
     /// Where query sessions are.
@@ -104,6 +112,7 @@ pub(crate) async fn start(
     seams: Seams,
 ) -> anyhow::Result<Health> {
     let Seams {
+        audit,
         store,
         sessions,
         pools,
@@ -152,6 +161,7 @@ pub(crate) async fn start(
         files: objects.files,
         artifacts: objects.artifacts,
         random,
+        audit,
         drain: lifecycle.stopping(),
     })
     .await?;

@@ -2,6 +2,7 @@
 //! contents.
 
 pub(crate) mod api;
+pub(crate) mod audit;
 pub(crate) mod directory;
 pub(crate) mod key_ring;
 pub(crate) mod listener;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use audit::WriterRole;
 use auth::{RevocationFeed, TokenVerifier, VerifierOptions};
 use config::{Config, Role};
 use domain::clock::{Clock, SystemClock};
@@ -22,6 +23,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use super::audit::AuditFigures;
 use super::{REVOCATION_INTERVAL, egress_policy, key_ring, listener, metrics, trust};
 use crate::database;
 use crate::lifecycle::{Left, Lifecycle};
@@ -63,7 +65,9 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
         .advertise
         .clone()
         .unwrap_or_else(|| address.to_string());
+    let log = super::audit::start(config, &lifecycle, WriterRole::Pooler, store.clone());
     let options = PoolerOptions {
+        audit: Some(log.clone()),
         lease: config.pooler.lease,
         peers: Peers::Registered(Some(Box::new(peers))),
         takeover_grace: config.pooler.takeover_grace,
@@ -95,6 +99,7 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
     });
     let mut figures = metrics::of_role("pooler");
     figures.add(pooler.clone());
+    figures.add(AuditFigures(vec![("pooler", log)]));
     metrics::serve(&lifecycle, metrics_listener, figures);
     tracing::info!(%address, pooler.id = %pooler.id(), "pgmoor pooler serves");
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use audit::{AuditLog, WriterRole};
 use config::{Config, Role};
 use domain::clock::SystemClock;
 use domain::egress::EgressPolicy;
@@ -19,6 +20,7 @@ use target::tools::ToolboxOptions;
 use telemetry::Telemetry;
 use worker::{Worker, WorkerOptions, WorkerParts};
 
+use super::audit::AuditFigures;
 use super::metrics::{self, KnownPoolers};
 use super::storage::Objects;
 use super::{directory, egress_policy, key_ring, storage, trust};
@@ -74,7 +76,8 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
             .get("PATH")
             .map(ToOwned::to_owned),
     };
-    start(config, &lifecycle, seams).await?;
+    let log = start(config, &lifecycle, seams).await?;
+    figures.add(AuditFigures(vec![("worker", log)]));
     metrics::serve(&lifecycle, metrics_listener, figures);
     tracing::info!("pgmoor worker works");
     let grace = config.worker.drain_timeout + LAST_STEPS;
@@ -105,7 +108,9 @@ pub(crate) struct Seams {
 ///
 /// # Errors
 /// When the scratch directory cannot be made.
-pub(crate) async fn start(config: &Config, lifecycle: &Lifecycle, seams: Seams) -> anyhow::Result<()> {
+pub(crate) async fn start(config: &Config, lifecycle: &Lifecycle, seams: Seams) -> anyhow::Result<AuditLog> {
+    let log = super::audit::start(config, lifecycle, WriterRole::Worker, seams.store.clone());
+    super::audit::retain(config, lifecycle, seams.store.clone(), log.clone());
     let section = &config.worker;
     let options = WorkerOptions {
         concurrency: usize::try_from(section.concurrency).unwrap_or(1),
@@ -140,5 +145,5 @@ pub(crate) async fn start(config: &Config, lifecycle: &Lifecycle, seams: Seams) 
         worker.run(stop).await;
         Ok(())
     });
-    Ok(())
+    Ok(log)
 }

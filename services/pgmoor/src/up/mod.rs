@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use audit::{AuditLog, WriterRole};
 use clap::Args;
 use config::{Config, Environment, Problem};
 use domain::egress::EgressPolicy;
@@ -27,6 +28,7 @@ use secrecy::ExposeSecret;
 use sessions::Sessions;
 use sessions::directory::Directory;
 use sessions::peers::Peers;
+use store::Store;
 use telemetry::Telemetry;
 use tokio::time::Instant;
 
@@ -35,6 +37,7 @@ use self::data_directory::DataDirectory;
 use crate::lifecycle::{Left, Lifecycle};
 use crate::private_file::{self, Existing, PRIVATE};
 use crate::roles;
+use crate::roles::audit::AuditFigures;
 
 /// How long the last answers may take once every session has ended.
 const LAST_ANSWERS: Duration = Duration::from_secs(20);
@@ -78,6 +81,7 @@ pub(crate) async fn run(
     let root = arguments
         .data_dir
         .map_or_else(|| default_data_dir(environment), Ok)?;
+    roles::audit::trusted_hops(&config)?;
     *telemetry = Some(roles::start_telemetry(&config, "pgmoor-up")?);
     let lifecycle = Lifecycle::new("pgmoor up")?;
     // What can be refused at once comes before what takes time.
@@ -103,7 +107,11 @@ pub(crate) async fn run(
     let first = first_user::ensure(arguments.first_user, &stores.api, &random).await?;
     let egress = roles::egress_policy(&config.egress, &stores.api).await?;
 
+    let log = |role, store: &Store| roles::audit::start(&config, &lifecycle, role, store.clone());
+    let api_log = log(WriterRole::Api, &stores.api);
+    let pooler_log = log(WriterRole::Pooler, &stores.pooler);
     let options = PoolerOptions {
+        audit: Some(pooler_log.clone()),
         lease: config.pooler.lease,
         // Nobody else uses a private cluster: its data directory is locked.
         peers: if cluster.is_some() {
@@ -120,6 +128,7 @@ pub(crate) async fn run(
     let pooler = roles::pooler::start(&lifecycle, stores.pooler.clone(), opener.clone(), options).await?;
     let sessions: Arc<dyn Sessions> = Arc::new(pooler.clone());
     let seams = roles::api::Seams {
+        audit: roles::audit::of_api(&config, api_log.clone())?,
         store: stores.api.clone(),
         sessions: sessions.clone(),
         pools: Arc::new(pooler.clone()),
@@ -128,7 +137,7 @@ pub(crate) async fn run(
         objects: objects()?,
     };
     let health = roles::api::start(&config, &lifecycle, listener, seams).await?;
-    start_worker(
+    let worker_log = start_worker(
         &config,
         &lifecycle,
         environment,
@@ -145,6 +154,11 @@ pub(crate) async fn run(
 
     let mut figures = roles::metrics::of_role("up");
     figures.add(pooler.clone());
+    figures.add(AuditFigures(vec![
+        ("api", api_log),
+        ("pooler", pooler_log),
+        ("worker", worker_log),
+    ]));
     roles::metrics::serve(&lifecycle, metrics_listener, figures);
     announce(address, &root, first.as_ref())?;
     tracing::info!(%address, data_directory = %root.display(), "pgmoor up serves");
@@ -182,7 +196,7 @@ async fn start_worker(
     environment: &Environment,
     directory: &DataDirectory,
     parts: Parts<'_>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<AuditLog> {
     let seams = roles::worker::Seams {
         store: parts.stores.worker.clone(),
         sessions: parts.sessions,
