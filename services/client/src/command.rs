@@ -3,7 +3,8 @@
 use clap::Subcommand;
 
 use crate::commands::{
-    backup, catalog, files, instances, login, ops, pools, restore, servers, settings, token, users, whoami,
+    audit, backup, catalog, files, instances, login, ops, pools, restore, servers, settings, token, users,
+    whoami,
 };
 use crate::context::Context;
 use crate::error::ClientError;
@@ -48,6 +49,9 @@ pub enum Command {
     /// The people who use pgmoor
     #[command(subcommand)]
     Users(users::Users),
+    /// Who called what, and how it ended
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// API tokens for automation
     #[command(subcommand)]
     Token(token::Token),
@@ -80,6 +84,7 @@ impl Command {
             Self::Catalog(catalog) => catalog.run(context).await,
             Self::Files(files) => files.run(context).await,
             Self::Users(users) => users.run(context).await,
+            Self::Audit(audit) => audit.run(context).await,
             Self::Token(token) => token.run(context).await,
             // Carried out by `run`.
             Self::Sql(_) | Self::Backup(_) | Self::Restore(_) | Self::Ops(_) => Ok(()),

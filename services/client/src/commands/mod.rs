@@ -1,5 +1,6 @@
 //! The commands but `sql`: one file for each, with what its resources show of themselves.
 
+pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod catalog;
 pub(crate) mod files;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use domain::clock::Clock;
 use domain::random::Random;
 use http::HeaderValue;
+use rpc::audit::v1::audit_service_client::AuditServiceClient;
 use rpc::auth::v1::TokenPair;
 use rpc::auth::v1::auth_service_client::AuthServiceClient;
 use rpc::backup::v1::backup_service_client::BackupServiceClient;
@@ -122,6 +123,8 @@ impl Connection {
     }
 
     services! {
+        /// AuditService.
+        audit: AuditServiceClient,
         /// AuthService.
         auth: AuthServiceClient,
         /// BackupService.
