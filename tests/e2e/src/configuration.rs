@@ -54,6 +54,8 @@ pub fn of_process(shared: &Shared, own: &Own<'_>) -> String {
                 ("listen", quoted(&format!("127.0.0.1:{}", own.port))),
                 ("drain_timeout", quoted("5s")),
                 ("access_token_lifetime", quoted("1h")),
+                // nginx.
+                ("trusted_hops", "1".to_owned()),
             ],
         ),
         Role::Pooler => {
