@@ -11,6 +11,8 @@ mod call;
 mod names;
 mod request;
 mod response;
+#[cfg(test)]
+mod tests;
 
 use std::pin::Pin;
 use std::sync::Arc;

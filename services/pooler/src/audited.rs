@@ -52,7 +52,7 @@ impl Audited {
         let place = log.reserve()?;
         let mut entry = log.entry(Kind::Execution);
         describe(&mut entry, subject.caller);
-        entry.correlation_id = telemetry::propagation::trace_id().unwrap_or_default();
+        entry.correlation_id = telemetry::propagation::trace_id().unwrap_or_else(|| log.correlation_id());
         entry.method = format!("pgmoor.pooler.v1.PoolerService/{}", subject.method);
         let named = [&subject.server, &subject.execution];
         entry.resources = named
@@ -154,7 +154,7 @@ impl AuditedOpening {
         if let Some(caller) = caller {
             describe(&mut entry, caller);
         }
-        entry.correlation_id = telemetry::propagation::trace_id().unwrap_or_default();
+        entry.correlation_id = telemetry::propagation::trace_id().unwrap_or_else(|| log.correlation_id());
         entry.method = "pgmoor.pooler.v1.PoolerService/OpenSession".to_owned();
         entry.resources = vec![server.to_owned()];
         entry.database = database.to_owned();

@@ -85,7 +85,7 @@ async fn record_says_who_called_what_from_where_and_how_it_ended() {
     admin.servers().delete_server(delete).await.unwrap_err();
     let about = AuditFilter {
         resource: name.clone(),
-        ..AuditFilter::default()
+        ..of_method("DeleteServer")
     };
     let record = records(&admin, about, 1).await.remove(0);
     assert_eq!(record.method, "pgmoor.server.v1.ServerService/DeleteServer");

@@ -122,7 +122,7 @@ async fn execution_leaves_who_ran_what_form_of_statement_where_and_how_it_ended(
             (Some(world.user), "alice")
         );
         assert_eq!(series.database, world.target.name());
-        assert!(!series.role.is_empty() && series.credential.starts_with("logins/"));
+        assert!(!series.role.is_empty() && series.credential.starts_with("apiTokens/"));
         assert_eq!(series.resources[0], format!("servers/{}", world.server.id));
         assert!(series.resources[1].starts_with(&format!("{}/executions/", series.session)));
         assert_eq!(
