@@ -33,6 +33,8 @@ pub(crate) struct Backend {
     pub(crate) hold: Hold,
     /// The execution whose portal is open here. Nothing may be sent meanwhile that does not go on with it or close it.
     pub(crate) suspended: Option<Suspended>,
+    /// Its open transaction block was begun by the user. In a read-only session it may be ours.
+    pub(crate) users_block: bool,
     /// Who it was when it was new.
     pub(crate) baseline: Baseline,
     /// What it may be asked before a COMMIT.
@@ -57,6 +59,7 @@ impl Backend {
             timer: Box::pin(sleep_until(Instant::now())),
             hold: Hold::for_life(),
             suspended: None,
+            users_block: false,
             baseline: Baseline::default(),
             xact_facts: XactFacts::default(),
             retires: None,

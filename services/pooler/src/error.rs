@@ -115,6 +115,9 @@ pub enum PoolerError {
         /// What sent it.
         execution: ExecutionName,
     },
+    /// The session is read-only.
+    #[error("the session is read-only, and COPY FROM STDIN writes")]
+    SessionReadOnly,
     /// The execution has no portal to go on with.
     #[error("the execution is not suspended")]
     PortalClosed,

@@ -15,8 +15,10 @@ use crate::facts::{one_row, text, truth};
 /// How long a backend has for a look or a reset.
 const WITHIN: Duration = Duration::from_secs(5);
 
+/// `transaction_read_only` begins anew with each transaction, whatever it is said to come from.
 const LOOK: &str = "SELECT \
-    EXISTS (SELECT FROM pg_catalog.pg_settings AS s WHERE s.source OPERATOR(pg_catalog.=) 'session'), \
+    EXISTS (SELECT FROM pg_catalog.pg_settings AS s WHERE s.source OPERATOR(pg_catalog.=) 'session' \
+        AND s.name OPERATOR(pg_catalog.<>) 'transaction_read_only'), \
     SESSION_USER, CURRENT_USER, \
     pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid AND EXISTS ( \
         SELECT FROM pg_catalog.pg_depend AS d \

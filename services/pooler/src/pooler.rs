@@ -1,5 +1,6 @@
 //! The pooler as a whole: registered in the config database, renewed by heartbeats, drained before it ends.
 
+mod access;
 mod administration;
 mod adoption;
 mod auditing;

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use domain::name::Identifier;
+use domain::session_access::SessionAccess;
 use domain::sql::{self, StringSyntax};
 use prost::Message as _;
+use rpc::query;
 use rpc::query::v1::{
     FetchMoreRequest, OnDisconnect, OnLimit, OpenSessionRequest, Script, ScriptMode, SessionMode,
 };
@@ -53,6 +55,8 @@ pub(crate) fn invalid(field: &'static str, description: impl Into<String>) -> Po
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) mode: SessionMode,
+    /// What it may do.
+    pub(crate) access: SessionAccess,
     pub(crate) database: Option<Identifier>,
     pub(crate) parameters: Vec<(String, String)>,
     pub(crate) idle_timeout: Duration,
@@ -61,13 +65,14 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// Checks a request.
-    pub(crate) fn new(request: OpenSessionRequest) -> Result<Self, PoolerError> {
+    /// Checks a request of somebody who gets that access.
+    pub(crate) fn new(request: OpenSessionRequest, access: SessionAccess) -> Result<Self, PoolerError> {
         let mode =
             SessionMode::try_from(request.mode).map_err(|_| invalid("mode", "is not a mode we know"))?;
         let (idle, in_transaction) = ("idle_timeout", "idle_in_transaction_timeout");
         Ok(Self {
             mode,
+            access,
             database: database(&request.database)?,
             idle_timeout: limit(idle, request.idle_timeout, IDLE, DAY)?,
             idle_in_transaction_timeout: limit(
@@ -79,6 +84,16 @@ impl Opening {
             queue_timeout: limit("queue_timeout", request.queue_timeout, QUEUE, LONGEST_QUEUE)?,
             parameters: startup_parameters(request.parameters)?,
         })
+    }
+}
+
+/// What is asked for, nothing for as much as may be.
+pub(crate) fn access(wish: i32) -> Result<Option<SessionAccess>, PoolerError> {
+    match query::v1::SessionAccess::try_from(wish) {
+        Ok(query::v1::SessionAccess::Unspecified) => Ok(None),
+        Ok(query::v1::SessionAccess::ReadOnly) => Ok(Some(SessionAccess::ReadOnly)),
+        Ok(query::v1::SessionAccess::ReadWrite) => Ok(Some(SessionAccess::ReadWrite)),
+        Err(_) => Err(invalid("access", "is not an access we know")),
     }
 }
 
@@ -335,12 +350,16 @@ pub(crate) fn statement_timeout(
 mod tests {
     use super::*;
 
+    fn opened(request: OpenSessionRequest) -> Result<Opening, PoolerError> {
+        Opening::new(request, SessionAccess::ReadWrite)
+    }
+
     fn opening(parameters: &[(&str, &str)]) -> Result<Opening, PoolerError> {
         let parameters = parameters
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        Opening::new(OpenSessionRequest {
+        opened(OpenSessionRequest {
             parameters,
             ..Default::default()
         })
@@ -389,13 +408,13 @@ mod tests {
             queue_timeout: long,
             ..Default::default()
         };
-        assert_eq!(field(Opening::new(request)), "queue_timeout");
+        assert_eq!(field(opened(request)), "queue_timeout");
         for (seconds, nanos) in [(-1, 0), (0, -1), (i64::MIN, i32::MIN), (i64::MAX, i32::MAX)] {
             let request = OpenSessionRequest {
                 idle_timeout: Some(prost_types::Duration { seconds, nanos }),
                 ..Default::default()
             };
-            assert_eq!(field(Opening::new(request)), "idle_timeout");
+            assert_eq!(field(opened(request)), "idle_timeout");
         }
     }
 

@@ -30,6 +30,7 @@ use domain::limits::Limit;
 use domain::name::Identifier;
 use domain::pin::{Pin, Pins};
 use domain::session::{ExecutionName, SessionName};
+use domain::session_access::SessionAccess;
 use parking_lot::{Mutex, MutexGuard};
 use rpc::query;
 use rpc::query::v1::{
@@ -99,6 +100,8 @@ pub(crate) struct Facts {
     /// The script it was made for and ends with. Nobody else sees such a session.
     pub(crate) script: Option<ExecutionId>,
     pub(crate) owner: UserId,
+    /// What it may do.
+    pub(crate) access: SessionAccess,
     pub(crate) keeping: Keeping,
     /// Whose limits hold for it.
     pub(crate) instance: Arc<Instance>,
@@ -444,6 +447,11 @@ impl Session {
             // A session that works is not idle, however long it takes.
             expire_time: expire.1.then(|| timestamp(expire.0)),
             execution: state.busy.map(name).unwrap_or_default(),
+            access: match self.facts.access {
+                SessionAccess::ReadOnly => query::v1::SessionAccess::ReadOnly,
+                SessionAccess::ReadWrite => query::v1::SessionAccess::ReadWrite,
+            }
+            .into(),
         })
     }
 

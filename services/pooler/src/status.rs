@@ -62,6 +62,9 @@ impl From<PoolerError> for Status {
             PoolerError::ExecutionFinished => {
                 plain(Code::FailedPrecondition, ErrorReason::ExecutionFinished, message)
             }
+            PoolerError::SessionReadOnly => {
+                plain(Code::FailedPrecondition, ErrorReason::SessionReadOnly, message)
+            }
             PoolerError::PortalClosed => plain(Code::FailedPrecondition, ErrorReason::PortalClosed, message),
             PoolerError::ExecutionCancelled => {
                 plain(Code::Cancelled, ErrorReason::ExecutionCancelled, message)

@@ -10,6 +10,7 @@ use domain::id::{IncarnationId, InstanceId, ServerId, UserId};
 use domain::name::Identifier;
 use domain::pin::Pins;
 use domain::session::SessionId;
+use domain::session_access::SessionAccess;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -39,6 +40,8 @@ pub struct Session {
     pub owner_id: UserId,
     /// How it holds a backend.
     pub mode: Mode,
+    /// What it may do.
+    pub access: SessionAccess,
     /// The database.
     pub database: Identifier,
     /// The role it logs in as.
@@ -140,7 +143,7 @@ impl Store {
 
 macro_rules! columns {
     () => {
-        "s.id, s.server_id, s.instance_id, s.owner_id, s.mode, s.database_name, s.username, s.parameters, \
+        "s.id, s.server_id, s.instance_id, s.owner_id, s.mode, s.access, s.database_name, s.username, s.parameters, \
          s.idle_timeout_ms, s.idle_in_transaction_timeout_ms, s.queue_timeout_ms, s.incarnation, s.untold, \
          s.pins, s.last_request, s.create_time"
     };
@@ -161,13 +164,13 @@ impl Sessions<'_> {
         let mut connection = self.store.acquire().await?;
         let recorded: Vec<String> = sqlx::query_scalar(
             "INSERT INTO pgmoor.sessions (id, server_id, instance_id, owner_id, pooler_incarnation, mode, \
-             database_name, username, parameters, idle_timeout_ms, idle_in_transaction_timeout_ms, \
+             access, database_name, username, parameters, idle_timeout_ms, idle_in_transaction_timeout_ms, \
              queue_timeout_ms, incarnation, untold, pins, create_time) \
-             SELECT n.id, n.server_id, s.instance_id, n.owner_id, $2, n.mode, n.database_name, n.username, \
+             SELECT n.id, n.server_id, s.instance_id, n.owner_id, $2, n.mode, n.access, n.database_name, n.username, \
              n.parameters, n.idle_timeout_ms, n.idle_in_transaction_timeout_ms, n.queue_timeout_ms, \
              n.incarnation, n.untold, n.pins, n.create_time::timestamptz \
              FROM jsonb_to_recordset($1) AS n (id text, server_id uuid, owner_id uuid, \
-             mode text, database_name text, username text, parameters jsonb, idle_timeout_ms bigint, \
+             mode text, access text, database_name text, username text, parameters jsonb, idle_timeout_ms bigint, \
              idle_in_transaction_timeout_ms bigint, queue_timeout_ms bigint, incarnation bigint, \
              untold boolean, pins text, create_time text) \
              JOIN pgmoor.servers AS s ON s.id = n.server_id \
@@ -345,6 +348,7 @@ struct NewRow<'a> {
     server_id: Uuid,
     owner_id: Uuid,
     mode: &'static str,
+    access: &'static str,
     database_name: &'a str,
     username: &'a str,
     parameters: &'a [(String, String)],
@@ -364,6 +368,7 @@ impl<'a> From<&'a Session> for NewRow<'a> {
             server_id: session.server_id.as_uuid(),
             owner_id: session.owner_id.as_uuid(),
             mode: session.mode.name(),
+            access: access_name(session.access),
             database_name: session.database.as_str(),
             username: session.username.as_str(),
             parameters: &session.parameters,
@@ -378,6 +383,13 @@ impl<'a> From<&'a Session> for NewRow<'a> {
     }
 }
 
+const fn access_name(access: SessionAccess) -> &'static str {
+    match access {
+        SessionAccess::ReadOnly => "read_only",
+        SessionAccess::ReadWrite => "read_write",
+    }
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -389,6 +401,7 @@ struct Row {
     instance_id: Uuid,
     owner_id: Uuid,
     mode: String,
+    access: String,
     database_name: String,
     username: String,
     parameters: Json<Vec<(String, String)>>,
@@ -441,6 +454,11 @@ impl TryFrom<Row> for Session {
                 "pinned" => Mode::Pinned,
                 "auto" => Mode::Auto,
                 _ => return Err(wrong("mode")),
+            },
+            access: match row.access.as_str() {
+                "read_only" => SessionAccess::ReadOnly,
+                "read_write" => SessionAccess::ReadWrite,
+                _ => return Err(wrong("access")),
             },
             database: row.database_name.parse().map_err(|_| wrong("database_name"))?,
             username: row.username.parse().map_err(|_| wrong("username"))?,

@@ -9,7 +9,7 @@ use rpc::errors::v1::ErrorReason;
 use rpc::pooler::v1::RunScriptRequest;
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{
-    ExecutionOutcome, OnError, Parameter, Row, Script, ScriptMode, SqlError, parameter, value,
+    ExecutionOutcome, OnError, Parameter, Row, Script, ScriptMode, SessionAccess, SqlError, parameter, value,
 };
 use tonic::{Code, Status};
 use tonic_types::ErrorDetails;
@@ -91,6 +91,7 @@ impl Listing<'_> {
             database: self.database.to_owned(),
             script: Some(script(self.sql, parameters)),
             queue_timeout_ms: QUEUE_TIMEOUT_MS,
+            access: SessionAccess::ReadOnly.into(),
         };
         let mut events = api.sessions.run_script(&call.token, instance, run).await?;
         let mut rows = Vec::new();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::settings::{Kind, SESSION_IDLE_TIMEOUT};
-use rpc::query::v1::{OpenSessionRequest, OpenSessionResponse, SessionMode};
+use rpc::query::v1::{OpenSessionRequest, OpenSessionResponse, SessionAccess, SessionMode};
 
 use super::sessions::note;
 use crate::context::{Call, Context};
@@ -28,6 +28,9 @@ pub(crate) async fn open_session(
     let mut violations = Violations::default();
     if SessionMode::try_from(request.mode).is_err() {
         violations.add("mode", "is not a known value");
+    }
+    if SessionAccess::try_from(request.access).is_err() {
+        violations.add("access", "is not a known value");
     }
     api.settings.catch_up().await?;
     let settings = api.settings.of(call.caller.user).await?;

@@ -3,7 +3,7 @@
 use domain::settings::Settings;
 use futures::StreamExt as _;
 use rpc::pooler::v1::RunScriptRequest;
-use rpc::query::v1::{OnLimit, ResultFormat, RunQueryRequest, RunQueryResponse};
+use rpc::query::v1::{OnLimit, ResultFormat, RunQueryRequest, RunQueryResponse, SessionAccess};
 
 use super::open_session::queue_timeout;
 use super::result::Collector;
@@ -31,12 +31,16 @@ pub(crate) async fn run_query(api: &Context, call: Call<RunQueryRequest>) -> Res
             "ON_LIMIT_SUSPEND needs a session",
         ));
     }
+    if SessionAccess::try_from(request.access).is_err() {
+        return Err(Error::invalid("access", "is not a known value"));
+    }
     let instance = server::owned(api, &call.caller, id).await?.instance_id;
     let run = RunScriptRequest {
         server: request.server,
         database: request.database,
         script: Some(script),
         queue_timeout_ms: i64::try_from(queue_timeout.as_millis()).unwrap_or(i64::MAX),
+        access: request.access,
     };
     let mut events = api.sessions.run_script(&call.token, instance, run).await?;
     let mut collector = collector;

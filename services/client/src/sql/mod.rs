@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use rpc::query::v1::parameter::Kind as ParameterKind;
-use rpc::query::v1::{OnError, OnLimit, Parameter, Script, ScriptMode, SessionMode};
+use rpc::query::v1::{OnError, OnLimit, Parameter, Script, ScriptMode, SessionAccess, SessionMode};
 
 use crate::commands::token::wire_duration;
 use crate::context::Context;
@@ -82,6 +82,9 @@ pub struct Sql {
     /// Share connections with other sessions: hold one only while a statement runs or something pins it
     #[arg(long, conflicts_with = "session")]
     auto: bool,
+    /// Only read: the server refuses what would write
+    #[arg(long, conflicts_with = "session")]
+    read_only: bool,
     /// Leave the session open and print its name first
     #[arg(long)]
     open: bool,
@@ -196,6 +199,11 @@ impl Sql {
                 SessionMode::Auto
             } else {
                 SessionMode::Unspecified
+            },
+            access: if self.read_only {
+                SessionAccess::ReadOnly
+            } else {
+                SessionAccess::Unspecified
             },
             database: self.database.clone(),
             queue_timeout: self.queue_timeout,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use rpc::query::v1::{
-    CloseSessionRequest, GetSessionRequest, KeepSessionAliveRequest, OpenSessionRequest, Session, SessionMode,
+    CloseSessionRequest, GetSessionRequest, KeepSessionAliveRequest, OpenSessionRequest, Session,
+    SessionAccess, SessionMode,
 };
 use tonic::{Code, Status};
 
@@ -21,6 +22,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(super) struct Options {
     pub(super) mode: SessionMode,
+    pub(super) access: SessionAccess,
     pub(super) database: String,
     pub(super) queue_timeout: Option<Duration>,
     pub(super) idle_timeout: Option<Duration>,
@@ -45,6 +47,7 @@ pub(super) async fn open_on(
     let request = OpenSessionRequest {
         server,
         mode: options.mode.into(),
+        access: options.access.into(),
         database: options.database.clone(),
         queue_timeout: options.queue_timeout.map(wire_duration),
         idle_timeout: options.idle_timeout.map(wire_duration),

@@ -29,6 +29,7 @@ impl Pooler {
         self.takes_new()?;
         let server = self.server(&caller, &request.server).await?;
         let database = request::database(&request.database)?;
+        let access = Self::session_access(&caller, &server, request::access(request.access)?);
         let mut plan = request::plan(request.script)?;
         if plan.limit.on_limit == OnLimit::Suspend {
             return Err(request::invalid(
@@ -61,6 +62,7 @@ impl Pooler {
                 name,
                 script: Some(self.execution_id()),
                 owner: caller.user,
+                access,
                 keeping: Keeping::Auto { pool, queue_timeout },
                 instance,
                 create_time: self.0.clock.now(),
@@ -81,7 +83,9 @@ impl Pooler {
         self.0.scripts.spawn(async move {
             let (ended, last) = {
                 let backend = &mut seat.backend;
-                let run = Execution::new(backend, &control, Some(output), Identity::default()).run(plan);
+                let run = Execution::new(backend, &control, Some(output), Identity::default())
+                    .access(access)
+                    .run(plan);
                 let mut run = Box::pin(run);
                 tokio::select! {
                     biased;

@@ -18,7 +18,7 @@ use crate::error::{LossCause, PoolerError, TargetError};
 use crate::instances::Instance;
 use crate::ledger::Class;
 use crate::pools::{Pool, Registration};
-use crate::request::Opening;
+use crate::request::{self, Opening};
 use crate::session::{self, Facts, Keeping, Session};
 
 impl Pooler {
@@ -30,7 +30,8 @@ impl Pooler {
         let caller = self.caller(token, Permission::SessionsUse).await?;
         self.takes_new()?;
         let server = self.server(&caller, &request.server).await?;
-        let opening = Opening::new(request)?;
+        let access = Self::session_access(&caller, &server, request::access(request.access)?);
+        let opening = Opening::new(request, access)?;
         let name = SessionName {
             server: server.id,
             session: SessionId::generate(self.0.me.pooler, &*self.0.random),
@@ -178,6 +179,7 @@ impl Pooler {
             name,
             script: None,
             owner: caller.user,
+            access: opening.access,
             keeping,
             instance,
             create_time: self.0.clock.now(),

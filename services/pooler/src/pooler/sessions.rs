@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use domain::access::{Caller, Permission};
 use domain::id::{ExecutionId, InstanceId, ServerId};
 use domain::session::{ExecutionName, SessionName};
+use domain::session_access::SessionAccess;
 use domain::sql::{StatementKind, classify};
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, unfold};
@@ -164,7 +165,16 @@ impl Sessions for Pooler {
         request: BeginTransactionRequest,
     ) -> Result<query::v1::Session, Status> {
         let (caller, session) = self.called(token, name).await?;
-        let plan = Plan::statement(begin(&request), None);
+        let plan = match session.facts.access {
+            SessionAccess::ReadWrite => Plan::statement(begin(&request), None),
+            SessionAccess::ReadOnly => {
+                let request = BeginTransactionRequest {
+                    read_only: true,
+                    ..request
+                };
+                Plan::read_only_block(begin(&request))
+            }
+        };
         let idle = |status| status == TransactionStatus::Idle;
         let by = (&*caller, "BeginTransaction");
         let ended = self.quiet(by, &session, plan, CopySource::None, idle).await?;
@@ -221,6 +231,9 @@ impl Sessions for Pooler {
         requests: BoxStream<'static, Result<CopyInRequest, Status>>,
     ) -> Result<CopyInResponse, Status> {
         let (caller, session) = self.called(token, name).await?;
+        if session.facts.access == SessionAccess::ReadOnly {
+            return Err(PoolerError::SessionReadOnly.into());
+        }
         self.copy_in(&caller, &session, requests).await
     }
 

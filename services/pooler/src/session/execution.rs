@@ -7,6 +7,7 @@
 mod commit;
 mod limits;
 mod portal;
+mod read_only;
 mod result_set;
 mod script;
 mod statement;
@@ -14,6 +15,7 @@ mod statement;
 use std::time::Duration;
 
 use domain::pin::Pins;
+use domain::session_access::SessionAccess;
 use pgconn::{Connection, ConnectionError, Event, Progress, SendError};
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{ExecutionFinished, ExecutionOutcome, ExecutionStarted, SqlError, TransactionStatus};
@@ -23,6 +25,7 @@ use tokio::time::Instant;
 use self::commit::Question;
 use self::limits::Limits;
 pub(crate) use self::portal::{PortalUse, Suspended};
+use self::read_only::Preamble;
 pub(crate) use self::script::Plan;
 use self::statement::Statement;
 use super::cancelling::Cancelling;
@@ -55,6 +58,9 @@ pub(crate) enum Lost {
     /// An administrator had the connection closed.
     #[error("the connection was closed by an administrator")]
     Killed,
+    /// The server does not keep a transaction read-only that is to be so.
+    #[error("a transaction is not the read-only one it should be")]
+    NotReadOnly,
     /// The server speaks of replication.
     #[error("the server began a replication stream")]
     Replication,
@@ -156,6 +162,9 @@ pub(crate) struct Execution<'a> {
     detaching: Detaching,
     identity: Identity,
     watchers: Option<&'a Watchers>,
+    access: SessionAccess,
+    /// What of ours comes before the statement, in a read-only session.
+    preamble: Preamble,
     writer: EventWriter,
     statement: Statement,
     limits: Limits,
@@ -198,6 +207,8 @@ impl<'a> Execution<'a> {
             },
             identity,
             watchers: None,
+            access: SessionAccess::ReadWrite,
+            preamble: Preamble::default(),
             writer: EventWriter::new(0),
             statement: Statement::default(),
             limits: Limits::new(),
@@ -216,6 +227,12 @@ impl<'a> Execution<'a> {
             incomplete: false,
             failed: false,
         }
+    }
+
+    /// What it may do.
+    pub(crate) fn access(mut self, access: SessionAccess) -> Self {
+        self.access = access;
+        self
     }
 
     /// What follows when the reader goes away.

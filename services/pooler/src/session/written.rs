@@ -30,6 +30,7 @@ impl Session {
             server_id: facts.name.server,
             instance_id: facts.instance.id,
             owner_id: facts.owner,
+            access: facts.access,
             mode,
             database: database.clone(),
             username: username.clone(),
@@ -59,6 +60,7 @@ impl Session {
             },
             script: None,
             owner: row.owner_id,
+            access: row.access,
             keeping: Keeping::Auto {
                 pool,
                 queue_timeout: row.queue_timeout,

@@ -14,6 +14,7 @@ mod loss;
 mod opening;
 mod outage;
 mod paging;
+mod read_only;
 mod remote;
 mod result_limits;
 mod resuming;

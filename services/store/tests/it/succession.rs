@@ -6,6 +6,7 @@ use domain::id::{IncarnationId, InstanceId};
 use domain::pin::{Pin, Pins};
 use domain::random::SystemRandom;
 use domain::session::{PoolerId, SessionId};
+use domain::session_access::SessionAccess;
 use store::Store;
 use store::instance_owners::{Claim, Claimant};
 use store::instances::{Facts, Recognised};
@@ -31,6 +32,7 @@ fn session(server: &Server) -> Session {
         instance_id: server.instance_id,
         owner_id: server.owner_id,
         mode: Mode::Auto,
+        access: SessionAccess::ReadOnly,
         database: "post\"gres".parse().unwrap(),
         username: "app".parse().unwrap(),
         parameters: vec![("search_path".to_owned(), "a, b".to_owned())],

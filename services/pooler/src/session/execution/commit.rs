@@ -25,7 +25,7 @@ pub(super) struct Question {
     rows: Vec<Vec<String>>,
     /// The savepoint is set.
     began: bool,
-    error: Option<Box<ServerError>>,
+    pub(super) error: Option<Box<ServerError>>,
 }
 
 impl Question {
@@ -144,7 +144,7 @@ impl Execution<'_> {
         ))
     }
 
-    async fn ask(&mut self, sql: &str) -> Result<Question, Lost> {
+    pub(super) async fn ask(&mut self, sql: &str) -> Result<Question, Lost> {
         self.question = Some(Question::default());
         let asked = match self.backend.connection.query(sql) {
             Ok(()) => self.until_ready().await,

@@ -84,7 +84,7 @@ impl Execution<'_> {
             self.incomplete = true;
             return Ok(());
         }
-        self.parse_and_bind(plan)?;
+        self.parse_and_bind(&plan.sql, &plan.parameters)?;
         self.pages(plan.page, plan.statement_timeout).await
     }
 
@@ -105,7 +105,11 @@ impl Execution<'_> {
     }
 
     /// Takes the portal's rows, up to the limit or to its end.
-    async fn pages(&mut self, page: usize, statement_timeout: Option<Duration>) -> Result<(), Lost> {
+    pub(super) async fn pages(
+        &mut self,
+        page: usize,
+        statement_timeout: Option<Duration>,
+    ) -> Result<(), Lost> {
         let sent = Instant::now();
         loop {
             let rows = self.statement.result.next_page(page);
@@ -136,7 +140,7 @@ impl Execution<'_> {
         self.count(sent);
         self.incomplete = self.statement.failed;
         self.failed |= self.statement.failed;
-        Ok(())
+        self.end_block().await
     }
 
     /// Closes the portal, and with the Sync an implicit transaction: it is committed.
@@ -150,7 +154,7 @@ impl Execution<'_> {
         // As where a deferred constraint is violated.
         self.incomplete |= self.statement.failed;
         self.failed |= self.statement.failed;
-        Ok(())
+        self.end_block().await
     }
 
     /// The portal has come to its end, or failed: what it ran is complete with the Sync.

@@ -1,6 +1,7 @@
 //! How the statements of a script are sent.
 
 use bytes::Bytes;
+use domain::session_access::SessionAccess;
 use domain::sql::{self, StringSyntax};
 use pgconn::{SendError, TransactionStatus};
 use rpc::query::v1::parameter::Kind;
@@ -36,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) portal: PortalUse,
     /// Most rows in a message; 0 for our choice.
     pub(crate) page: usize,
+    /// How a read-only block is begun, where that is what it is for.
+    pub(crate) begin: Option<String>,
     /// Data for COPY statements.
     pub(crate) copy_input: Vec<Bytes>,
 }
@@ -52,6 +55,7 @@ impl Plan {
             limit: ResultLimit::new(script.max_rows, script.max_bytes, script.on_limit()),
             portal: PortalUse::Script,
             page: usize::try_from(script.page_size).unwrap_or_default(),
+            begin: None,
             sql: script.sql,
             parameters: script.parameters,
             copy_input: script.copy_input,
@@ -63,6 +67,14 @@ impl Plan {
         Self {
             portal,
             ..Self::new(Script::default(), None)
+        }
+    }
+
+    /// A block of the user's in a read-only session, begun as said.
+    pub(crate) fn read_only_block(begin: String) -> Self {
+        Self {
+            begin: Some(begin),
+            ..Self::statement("BEGIN".to_owned(), None)
         }
     }
 
@@ -101,6 +113,9 @@ impl Execution<'_> {
     }
 
     pub(super) async fn script(&mut self, mut plan: Plan) -> Result<(), Lost> {
+        if self.access == SessionAccess::ReadOnly {
+            return self.read_only_script(plan).await;
+        }
         if plan.limit.suspends() {
             // A COMMIT has no rows to be suspended at, and is announced where it is a message of its own.
             let commits = plan.parameters.is_empty() && is_lone_commit(&plan.sql, self.string_syntax());
@@ -156,7 +171,7 @@ impl Execution<'_> {
             return Ok(());
         }
         // After a refusal here a Sync must still follow, or the connection is of no more use.
-        let bound = self.parse_and_bind(plan);
+        let bound = self.parse_and_bind(&plan.sql, &plan.parameters);
         let connection = &mut self.backend.connection;
         let sent = bound.and_then(|()| connection.execute("", 0));
         connection.sync()?;
@@ -165,19 +180,15 @@ impl Execution<'_> {
         ended
     }
 
-    /// Makes a portal of the plan's statement and asks for its columns.
-    pub(super) fn parse_and_bind(&mut self, plan: &Plan) -> Result<(), SendError> {
-        let types: Vec<u32> = plan
-            .parameters
-            .iter()
-            .map(|parameter| parameter.type_oid)
-            .collect();
-        let values = plan.parameters.iter().map(|parameter| match &parameter.kind {
+    /// Makes a portal of a statement and asks for its columns.
+    pub(super) fn parse_and_bind(&mut self, sql: &str, parameters: &[Parameter]) -> Result<(), SendError> {
+        let types: Vec<u32> = parameters.iter().map(|parameter| parameter.type_oid).collect();
+        let values = parameters.iter().map(|parameter| match &parameter.kind {
             Some(Kind::Text(text)) => Some(text.as_bytes()),
             Some(Kind::Null(_)) | None => None,
         });
         let connection = &mut self.backend.connection;
-        connection.parse("", &plan.sql, &types)?;
+        connection.parse("", sql, &types)?;
         connection.bind("", "", values)?;
         connection.describe_portal("")
     }

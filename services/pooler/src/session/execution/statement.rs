@@ -57,6 +57,10 @@ impl Execution<'_> {
             Some(question) => question.hear(event),
             None => Some(event),
         };
+        let event = match event {
+            Some(event) => self.preamble.hear(event)?,
+            None => None,
+        };
         let Some(event) = event else { return Ok(false) };
         match event {
             Event::DataRow(row) => {
