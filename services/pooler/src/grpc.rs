@@ -20,11 +20,11 @@ use rpc::pooler::v1::{
     CloseSessionRequest, CloseSessionResponse, CommitTransactionRequest, CommitTransactionResponse,
     CopyInRequest, CopyInResponse, ExecuteRequest, FetchMoreRequest, GetExecutionRequest,
     GetExecutionResponse, GetSessionRequest, GetSessionResponse, GetTransactionOutcomeRequest,
-    GetTransactionOutcomeResponse, KeepSessionAliveRequest, KeepSessionAliveResponse, LeaseSlotsRequest,
-    LeaseSlotsResponse, ListSessionsRequest, ListSessionsResponse, OpenSessionRequest, OpenSessionResponse,
-    RelinquishRequest, RelinquishResponse, ResumeExecutionRequest, RollbackTransactionRequest,
-    RollbackTransactionResponse, RunScriptRequest, TestServerRequest, TestServerResponse,
-    WatchSessionRequest, WatchSessionResponse,
+    GetTransactionOutcomeResponse, InspectServerRequest, InspectServerResponse, KeepSessionAliveRequest,
+    KeepSessionAliveResponse, LeaseSlotsRequest, LeaseSlotsResponse, ListSessionsRequest,
+    ListSessionsResponse, OpenSessionRequest, OpenSessionResponse, RelinquishRequest, RelinquishResponse,
+    ResumeExecutionRequest, RollbackTransactionRequest, RollbackTransactionResponse, RunScriptRequest,
+    TestServerRequest, TestServerResponse, WatchSessionRequest, WatchSessionResponse,
 };
 use rpc::query::v1::copy_in_request::Kind as CopyInKind;
 use secrecy::SecretString;
@@ -340,6 +340,18 @@ impl PoolerService for PoolerGrpc {
         let request = required("request", request.into_inner().request)?;
         let response = Sessions::test_server(&self.pooler, &token, ANY_INSTANCE, request).await?;
         Ok(Response::new(TestServerResponse {
+            response: Some(response),
+        }))
+    }
+
+    async fn inspect_server(
+        &self,
+        request: Request<InspectServerRequest>,
+    ) -> Result<Response<InspectServerResponse>, Status> {
+        let token = self.token(&request)?;
+        let request = required("request", request.into_inner().request)?;
+        let response = Sessions::inspect_server(&self.pooler, &token, ANY_INSTANCE, request).await?;
+        Ok(Response::new(InspectServerResponse {
             response: Some(response),
         }))
     }

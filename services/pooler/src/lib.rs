@@ -17,6 +17,7 @@ pub mod grpc;
 mod history;
 mod hold;
 mod idle;
+mod inspection;
 mod instances;
 pub mod ledger;
 mod look;

@@ -8,6 +8,7 @@ mod burial;
 mod commit_outcome;
 mod executing;
 mod fetching;
+mod inspecting;
 mod killing;
 mod lease;
 mod listing;
@@ -53,6 +54,7 @@ pub(crate) use self::sharing::NoBackend;
 pub(crate) use self::show::{BudgetFigures, Figures, Place, PoolFigures, StatFigures};
 use crate::connect::Connector;
 use crate::error::{LossCause, PoolerError};
+use crate::inspection::Inspections;
 use crate::instances::{Instances, SelfId};
 use crate::ownership::Standing;
 use crate::pools::Pools;
@@ -132,6 +134,7 @@ struct Inner {
     connector: Connector,
     instances: Instances,
     pools: Pools,
+    inspections: Inspections,
     registry: Registry,
     results: Results,
     recorder: Arc<Recorder>,
@@ -203,6 +206,7 @@ impl Pooler {
             connector: Connector::new(options.egress.clone(), opener, application_name),
             instances: Instances::new(store.clone(), me.clone(), Arc::clone(&clock)),
             pools: Pools::default(),
+            inspections: Inspections::default(),
             registry: Registry::default(),
             results: Results::new(SpoolSpace::new(
                 options.spool_directory.clone().unwrap_or_else(std::env::temp_dir),
@@ -250,6 +254,11 @@ impl Pooler {
         pooler.0.tasks.spawn(async move {
             let draining = taking.0.draining.clone();
             draining.run_until_cancelled(taking.succeed_on()).await;
+        });
+        let inspecting = pooler.clone();
+        pooler.0.tasks.spawn(async move {
+            let draining = inspecting.0.draining.clone();
+            draining.run_until_cancelled(inspecting.inspect_on()).await;
         });
         let recording = pooler.clone();
         pooler.0.tasks.spawn(async move {

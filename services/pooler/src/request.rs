@@ -186,6 +186,15 @@ fn startup_parameters(
     Ok(parameters)
 }
 
+/// How old an answer may be; nothing: not at all.
+pub(crate) fn max_age(given: Option<prost_types::Duration>) -> Result<Duration, PoolerError> {
+    match given.map(duration) {
+        None => Ok(Duration::ZERO),
+        Some(Some(age)) if age <= DAY => Ok(age),
+        Some(_) => Err(invalid("max_age", "must be 0 to 86400 s")),
+    }
+}
+
 /// What follows when nobody reads what an execution says.
 #[derive(Debug)]
 pub(crate) struct Attendance {

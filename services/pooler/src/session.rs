@@ -59,6 +59,7 @@ use self::watchers::Watchers;
 pub(crate) use self::work::Work;
 use crate::backend::Backend;
 use crate::error::{Loss, LossCause, PoolerError};
+use crate::inspection::Known as KnownRole;
 use crate::instances::Instance;
 use crate::ledger::Ticket;
 use crate::pools::Pool;
@@ -102,6 +103,8 @@ pub(crate) struct Facts {
     pub(crate) owner: UserId,
     /// What it may do.
     pub(crate) access: SessionAccess,
+    /// What is known of its role, where it only reads.
+    pub(crate) role: Option<Arc<KnownRole>>,
     pub(crate) keeping: Keeping,
     /// Whose limits hold for it.
     pub(crate) instance: Arc<Instance>,
@@ -452,6 +455,7 @@ impl Session {
                 SessionAccess::ReadWrite => query::v1::SessionAccess::ReadWrite,
             }
             .into(),
+            enforcement: self.facts.role.as_ref().map(|role| role.read_only()),
         })
     }
 

@@ -627,6 +627,25 @@ impl Sessions for PoolerClient {
         whole(answer.await?.into_inner().response)
     }
 
+    async fn inspect_server(
+        &self,
+        token: &UserToken,
+        instance: InstanceId,
+        request: server::v1::InspectServerRequest,
+    ) -> Result<server::v1::InspectServerResponse, Status> {
+        let message = pooler::v1::InspectServerRequest {
+            request: Some(request),
+        };
+        let answer = self.at_instance(
+            instance,
+            Some(token),
+            message,
+            Repeating::Harmless,
+            |mut client, request| async move { client.inspect_server(request).await }.boxed(),
+        );
+        whole(answer.await?.into_inner().response)
+    }
+
     async fn lease_slots(
         &self,
         instance: InstanceId,

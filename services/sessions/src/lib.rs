@@ -155,6 +155,14 @@ pub trait Sessions: Send + Sync + 'static {
         requests: BoxStream<'static, Result<query::v1::CopyInRequest, Status>>,
     ) -> Result<query::v1::CopyInResponse, Status>;
 
+    /// Looks what a server's role may do.
+    async fn inspect_server(
+        &self,
+        token: &UserToken,
+        instance: InstanceId,
+        request: server::v1::InspectServerRequest,
+    ) -> Result<server::v1::InspectServerResponse, Status>;
+
     /// Connects to a server once and reports what was found.
     async fn test_server(
         &self,

@@ -40,6 +40,7 @@ mod destination;
 pub mod directory;
 mod error;
 mod etag;
+pub mod inspection_policies;
 pub mod instance_owners;
 pub mod instances;
 mod login;

@@ -8,6 +8,8 @@ mod create_server;
 mod delete_server;
 mod export_servers;
 mod import_servers;
+mod inspect_server;
+mod inspection_policy;
 mod owned;
 mod password;
 mod pgadmin;
@@ -41,6 +43,9 @@ rpcs! {
         delete_server::delete_server(DeleteServerRequest) -> DeleteServerResponse;
         set_password::set_server_password(SetServerPasswordRequest) -> SetServerPasswordResponse;
         test_server::test_server(TestServerRequest) -> TestServerResponse;
+        inspect_server::inspect_server(InspectServerRequest) -> InspectServerResponse;
+        inspection_policy::get_inspection_policy(GetInspectionPolicyRequest) -> GetInspectionPolicyResponse;
+        inspection_policy::update_inspection_policy(UpdateInspectionPolicyRequest) -> UpdateInspectionPolicyResponse;
         import_servers::import_servers(ImportServersRequest) -> ImportServersResponse;
         export_servers::export_servers(ExportServersRequest) -> ExportServersResponse;
     }

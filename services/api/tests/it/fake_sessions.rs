@@ -232,6 +232,22 @@ impl Sessions for FakeSessions {
         })
     }
 
+    async fn inspect_server(
+        &self,
+        token: &UserToken,
+        _: InstanceId,
+        request: server::v1::InspectServerRequest,
+    ) -> Result<server::v1::InspectServerResponse, Status> {
+        self.note(token);
+        Ok(server::v1::InspectServerResponse {
+            inspection: Some(server::v1::Inspection {
+                server: request.name,
+                database: request.database,
+                ..Default::default()
+            }),
+        })
+    }
+
     async fn lease_slots(
         &self,
         _: InstanceId,

@@ -9,6 +9,7 @@ mod audit;
 mod backups;
 mod fake_sessions;
 mod files;
+mod inspection;
 mod login;
 mod operations;
 mod pools;

@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod catalog;
 pub(crate) mod files;
+pub(crate) mod inspection;
 pub(crate) mod instances;
 pub(crate) mod login;
 pub(crate) mod ops;

@@ -64,6 +64,13 @@ Examples:
         #[arg(long, short, default_value = "", hide_default_value = true)]
         database: String,
     },
+    /// Look what a server's role may do, and whether PostgreSQL keeps it from writing
+    Inspect(super::inspection::Inspect),
+    /// Show or change what inspections of a server let pass
+    #[command(after_help = "\
+Example:
+  pgmoor servers inspection-policy shop --trust 'public.total(integer)' --trust extension:pg_stat_statements")]
+    InspectionPolicy(super::inspection::Policy),
     /// Forget a server; nothing happens to its databases
     Remove {
         /// The server: its name, id, display name, or group/name
@@ -149,6 +156,8 @@ impl Servers {
                 password,
             } => set_password(context, &server, forget, password).await,
             Self::Test { server, database } => test(context, &server, database).await,
+            Self::Inspect(inspect) => inspect.run(context).await,
+            Self::InspectionPolicy(policy) => policy.run(context).await,
             Self::Remove { server } => {
                 let request = DeleteServerRequest {
                     name: server_name::resolve(context, &server).await?,

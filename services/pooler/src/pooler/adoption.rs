@@ -134,7 +134,13 @@ impl Pooler {
         match self.pool_of(session, pools).await? {
             Some(pool) => {
                 let clock = Arc::clone(&self.0.clock);
-                let session = Arc::new(Session::from_store(session, pool, Arc::clone(instance), clock));
+                let server = pool.registration.lock().server.clone();
+                let role = self.known_role(session.access, &server, Some(&session.database));
+                if let Some(role) = &role {
+                    self.know_role_soon(session.owner_id, server, Arc::clone(role));
+                }
+                let at = Arc::clone(instance);
+                let session = Arc::new(Session::from_store(session, pool, role, at, clock));
                 self.0.registry.add(&session, 0, |_| false);
             }
             None => self.lose(session, LossCause::ServerChanged, Pins::NONE),

@@ -135,7 +135,7 @@ impl Pooler {
         self.takes_new()?;
         let server = self.server(caller, &format!("servers/{server}")).await?;
         let opened = Box::pin(self.open(Wish {
-            caller,
+            user: caller.user,
             server: &server,
             database: None,
             parameters: Vec::new(),

@@ -51,7 +51,7 @@ impl Pooler {
                 server: wish.server.id,
                 database: database.to_string(),
                 username: wish.server.username.to_string(),
-                owner: wish.caller.user,
+                owner: wish.user,
             },
             holder: wish.holder.clone(),
             class: wish.class,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::access::Caller;
-use domain::id::{InstanceId, ServerId};
+use domain::id::{InstanceId, ServerId, UserId};
 use domain::limits::Limit;
 use domain::name::Identifier;
 use domain::random::bytes;
@@ -35,7 +35,8 @@ const MOST_MERGES: usize = 3;
 
 /// What a backend is wanted for.
 pub(super) struct Wish<'a> {
-    pub(super) caller: &'a Caller,
+    /// Who it is for.
+    pub(super) user: UserId,
     pub(super) server: &'a Server,
     pub(super) database: Option<&'a Identifier>,
     pub(super) parameters: Vec<(String, String)>,
@@ -125,7 +126,7 @@ impl Pooler {
                 instance.reach.lock().hope(Instant::now())?;
             }
             let claim = Claim {
-                user: wish.caller.user,
+                user: wish.user,
                 class: wish.class,
                 count: 1,
                 holder: wish.holder.clone(),

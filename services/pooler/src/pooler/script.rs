@@ -63,6 +63,7 @@ impl Pooler {
                 script: Some(self.execution_id()),
                 owner: caller.user,
                 access,
+                role: None,
                 keeping: Keeping::Auto { pool, queue_timeout },
                 instance,
                 create_time: self.0.clock.now(),

@@ -15,6 +15,7 @@ use super::Pooler;
 use super::opening::Wish;
 use super::sessions::note;
 use crate::error::{LossCause, PoolerError, TargetError};
+use crate::inspection::Known;
 use crate::instances::Instance;
 use crate::ledger::Class;
 use crate::pools::{Pool, Registration};
@@ -72,11 +73,16 @@ impl Pooler {
         // So that the session is where its instance's budget is.
         let instance = self.0.instances.own(server.instance_id).await?;
         let (database, parameters) = (opening.database.clone(), opening.parameters.clone());
+        let role = self.known_role(opening.access, &server, database.as_ref());
+        let registered = server.clone();
         let keeping = Keeping::Auto {
             pool: self.pool(server, database, parameters).await?,
             queue_timeout: opening.queue_timeout,
         };
-        let session = self.new_session(caller, &opening, name, keeping, instance);
+        if let Some(role) = &role {
+            self.know_role_soon(caller.user, registered, Arc::clone(role));
+        }
+        let session = self.new_session(caller, &opening, name, role, keeping, instance);
         let described = session.describe();
         self.admit(&session)?;
         if let Err(error) = self.write_down(&session).await {
@@ -109,8 +115,8 @@ impl Pooler {
         opening: Opening,
         name: SessionName,
     ) -> Result<query::v1::Session, PoolerError> {
-        let opened = Box::pin(self.open(Wish {
-            caller,
+        let mut opened = Box::pin(self.open(Wish {
+            user: caller.user,
             server,
             database: opening.database.as_ref(),
             parameters: opening.parameters.clone(),
@@ -124,13 +130,17 @@ impl Pooler {
             opened.backend.close().await;
             return Err(TargetError::IsPooler.into());
         }
+        let role = self.known_role(opening.access, server, opening.database.as_ref());
+        if let Some(role) = &role {
+            self.know_role_on(&mut opened.backend, server, role).await;
+        }
         let database = opening.database.as_ref().unwrap_or(&server.maintenance_database);
         let keeping = Keeping::Pinned {
             database: database.clone(),
             username: server.username.clone(),
             backend_pid: opened.backend.connection.process_id().unwrap_or_default(),
         };
-        let session = self.new_session(caller, &opening, name, keeping, opened.instance);
+        let session = self.new_session(caller, &opening, name, role, keeping, opened.instance);
         session.holds(&opened.backend);
         let described = session.describe();
         if let Err(refused) = self.admit(&session) {
@@ -172,6 +182,7 @@ impl Pooler {
         caller: &Caller,
         opening: &Opening,
         name: SessionName,
+        role: Option<Arc<Known>>,
         keeping: Keeping,
         instance: Arc<Instance>,
     ) -> Arc<Session> {
@@ -180,6 +191,7 @@ impl Pooler {
             script: None,
             owner: caller.user,
             access: opening.access,
+            role,
             keeping,
             instance,
             create_time: self.0.clock.now(),

@@ -246,6 +246,15 @@ impl Sessions for Pooler {
         Ok(self.test_server(token, request).await?)
     }
 
+    async fn inspect_server(
+        &self,
+        token: &UserToken,
+        _instance: InstanceId,
+        request: server::v1::InspectServerRequest,
+    ) -> Result<server::v1::InspectServerResponse, Status> {
+        Ok(self.inspect_server(token, request).await?)
+    }
+
     async fn lease_slots(
         &self,
         instance: InstanceId,

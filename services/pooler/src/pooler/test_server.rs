@@ -13,6 +13,7 @@ use super::Pooler;
 use super::opening::Wish;
 use crate::error::{PoolerError, TargetError};
 use crate::facts::{self, RoleFacts};
+use crate::inspection::Subject;
 use crate::ledger::Class;
 use crate::request;
 use crate::status::internal;
@@ -31,7 +32,7 @@ impl Pooler {
         let server = self.server(&caller, &request.name).await?;
         let database = request::database(&request.database)?;
         let opened = Box::pin(self.open(Wish {
-            caller: &caller,
+            user: caller.user,
             server: &server,
             database: database.as_ref(),
             parameters: Vec::new(),
@@ -44,13 +45,19 @@ impl Pooler {
         // In a task of its own: a caller who goes away must not take the goodbye along.
         let (reply, answer) = oneshot::channel();
         let mut backend = opened.backend;
+        let known = self.0.inspections.of(Subject::new(&server, database.as_ref()));
+        let (pooler, tested, subject) = (self.clone(), server.clone(), known.subject.clone());
         self.0.tasks.spawn(async move {
             let role = timeout(ANSWER, facts::role(&mut backend.connection)).await;
+            let finding = match &role {
+                Ok(Ok(_)) => pooler.look_on(&mut backend, &tested, &known).await.ok(),
+                _ => None,
+            };
             backend.close().await;
             // Nobody may wait any more.
-            let _ = reply.send(role);
+            let _ = reply.send((role, finding));
         });
-        let role = answer.await.map_err(|error| internal(&error))?;
+        let (role, finding) = answer.await.map_err(|error| internal(&error))?;
         let role = role.map_err(|_| TargetError::Unreachable {
             reason: "the server did not answer in time".into(),
         })??;
@@ -70,6 +77,8 @@ impl Pooler {
             encrypted: server.destination.tls().mode() != SslMode::Disable,
             server_max_connections: facts.max_connections,
             instance: format!("instances/{}", opened.instance.id),
+            // Absent where a pooler in front, or the role's rights, do not let it be known.
+            inspection: finding.map(|finding| finding.describe(&subject)),
         })
     }
 }

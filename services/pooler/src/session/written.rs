@@ -6,6 +6,7 @@ use domain::clock::Clock;
 use store::sessions::{Mode, Session as Row};
 
 use super::{Facts, Keeping, Recovery, Session};
+use crate::inspection::Known;
 use crate::instances::Instance;
 use crate::pools::Pool;
 
@@ -50,6 +51,7 @@ impl Session {
     pub(crate) fn from_store(
         row: &Row,
         pool: Arc<Pool>,
+        role: Option<Arc<Known>>,
         instance: Arc<Instance>,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -61,6 +63,7 @@ impl Session {
             script: None,
             owner: row.owner_id,
             access: row.access,
+            role,
             keeping: Keeping::Auto {
                 pool,
                 queue_timeout: row.queue_timeout,

@@ -9,6 +9,7 @@ mod budget;
 mod cancelling;
 mod commit_outcome;
 mod copying;
+mod inspection;
 mod limits;
 mod loss;
 mod opening;

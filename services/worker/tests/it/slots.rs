@@ -221,6 +221,15 @@ impl Sessions for SlotGiver {
         not_here()
     }
 
+    async fn inspect_server(
+        &self,
+        _: &UserToken,
+        _: InstanceId,
+        _: server::v1::InspectServerRequest,
+    ) -> Result<server::v1::InspectServerResponse, Status> {
+        not_here()
+    }
+
     async fn test_server(
         &self,
         _: &UserToken,

@@ -68,6 +68,9 @@ impl ServerService for Service {
         delete_server(DeleteServerRequest) -> DeleteServerResponse;
         set_server_password(SetServerPasswordRequest) -> SetServerPasswordResponse;
         test_server(TestServerRequest) -> TestServerResponse;
+        inspect_server(InspectServerRequest) -> InspectServerResponse;
+        get_inspection_policy(GetInspectionPolicyRequest) -> GetInspectionPolicyResponse;
+        update_inspection_policy(UpdateInspectionPolicyRequest) -> UpdateInspectionPolicyResponse;
         export_servers(ExportServersRequest) -> ExportServersResponse;
     }
 }

@@ -1,0 +1,291 @@
+//! What PostgreSQL itself keeps a role from, as it says on a connection of that role, and what of that is known.
+//!
+//! The questions run with a `search_path` of their own, so that no function or operator of the database takes part.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::id::{CredentialId, InstanceId, ServerId};
+use domain::name::Identifier;
+use parking_lot::Mutex;
+use pgconn::{Connection, Event};
+use rpc::server::v1::{
+    self as proto, Enforcement, EnforcementLevel, EnforcementReason, EnforcementReasonCode as Code,
+};
+use store::inspection_policies::InspectionPolicy;
+use store::servers::Server;
+use time::OffsetDateTime;
+use tokio::time::timeout;
+
+use crate::error::TargetError;
+use crate::facts::text;
+use crate::timestamp::timestamp;
+
+const READ_ONLY: &str = include_str!("inspection/read_only.sql");
+const ALTER_SYSTEM: &str = include_str!("inspection/alter_system.sql");
+const TENANCY: &str = include_str!("inspection/tenancy.sql");
+/// Where [`ALTER_SYSTEM`] goes.
+const SINCE_15: &str = "    /* PostgreSQL 15 and later */\n";
+/// Most reasons that are kept.
+const MOST_REASONS: &str = "100";
+/// How long a server has to answer.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// Whose rights, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Subject {
+    pub(crate) server: ServerId,
+    pub(crate) instance: InstanceId,
+    pub(crate) username: Identifier,
+    pub(crate) database: Identifier,
+}
+
+impl Subject {
+    /// The role of a server in a database; nothing for its own.
+    pub(crate) fn new(server: &Server, database: Option<&Identifier>) -> Self {
+        Self {
+            server: server.id,
+            instance: server.instance_id,
+            username: server.username.clone(),
+            database: database.unwrap_or(&server.maintenance_database).clone(),
+        }
+    }
+}
+
+/// What goes beyond a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Beyond {
+    reasons: Vec<(Code, String)>,
+    count: i64,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    time: OffsetDateTime,
+    /// With which password it was looked.
+    credential: Option<CredentialId>,
+    /// What it was told to let pass.
+    policy: InspectionPolicy,
+    read_only: Beyond,
+    tenancy: Beyond,
+}
+
+impl Finding {
+    /// True where it would be found again, as far as is known here.
+    pub(crate) fn holds(
+        &self,
+        credential: Option<CredentialId>,
+        policy: &InspectionPolicy,
+        since: OffsetDateTime,
+    ) -> bool {
+        self.credential == credential && self.policy == *policy && self.time >= since
+    }
+
+    pub(crate) fn describe(&self, subject: &Subject) -> proto::Inspection {
+        proto::Inspection {
+            server: format!("servers/{}", subject.server),
+            database: subject.database.to_string(),
+            username: subject.username.to_string(),
+            read_only: Some(enforcement(&self.read_only, self.time)),
+            tenancy: Some(enforcement(&self.tenancy, self.time)),
+        }
+    }
+}
+
+/// What is known of one role in one database.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) subject: Subject,
+    finding: Mutex<Option<Finding>>,
+}
+
+impl Known {
+    pub(crate) fn finding(&self) -> Option<Finding> {
+        self.finding.lock().clone()
+    }
+
+    pub(crate) fn set(&self, finding: Finding) {
+        *self.finding.lock() = Some(finding);
+    }
+
+    /// Whether PostgreSQL keeps the role from writing.
+    pub(crate) fn read_only(&self) -> Enforcement {
+        match &*self.finding.lock() {
+            Some(finding) => enforcement(&finding.read_only, finding.time),
+            None => Enforcement {
+                level: EnforcementLevel::BestEffort.into(),
+                reasons: vec![reason(Code::NotInspected, String::new())],
+                reason_count: 1,
+                check_time: None,
+            },
+        }
+    }
+}
+
+/// What is known of roles. Kept while a session needs it, and for a while after.
+#[derive(Debug, Default)]
+pub(crate) struct Inspections(Mutex<HashMap<Subject, Arc<Known>>>);
+
+impl Inspections {
+    /// What is known of a role, or will be.
+    pub(crate) fn of(&self, subject: Subject) -> Arc<Known> {
+        let mut all = self.0.lock();
+        let known = || {
+            Arc::new(Known {
+                subject: subject.clone(),
+                finding: Mutex::new(None),
+            })
+        };
+        Arc::clone(all.entry(subject.clone()).or_insert_with(known))
+    }
+
+    /// Those that somebody needs. What nobody needs and was not looked at since is forgotten.
+    pub(crate) fn needed(&self, since: OffsetDateTime) -> Vec<Arc<Known>> {
+        let mut all = self.0.lock();
+        let is_needed = |known: &Arc<Known>| Arc::strong_count(known) > 1;
+        all.retain(|_, known| {
+            let fresh = known
+                .finding
+                .lock()
+                .as_ref()
+                .is_some_and(|finding| finding.time >= since);
+            is_needed(known) || fresh
+        });
+        all.values().filter(|known| is_needed(known)).cloned().collect()
+    }
+}
+
+/// Looks what the role of a connection may do.
+pub(crate) async fn inspect(
+    connection: &mut Connection,
+    server: &Server,
+    credential: Option<CredentialId>,
+    policy: InspectionPolicy,
+    now: OffsetDateTime,
+) -> Result<Finding, TargetError> {
+    let allowed = if policy.allowed_databases.is_empty() {
+        server.maintenance_database.to_string()
+    } else {
+        joined(&policy.allowed_databases)
+    };
+    let asked = async {
+        let version = crate::facts::one_row(connection, "SHOW server_version_num", drop).await?;
+        let version: u32 = text(&version, 0).parse().unwrap_or_default();
+        let since_15 = if version >= 150_000 { ALTER_SYSTEM } else { "" };
+        let read_only = READ_ONLY.replace(SINCE_15, since_15);
+        Ok((
+            ask(connection, &read_only, &joined(&policy.trusted_functions)).await?,
+            ask(connection, TENANCY, &allowed).await?,
+        ))
+    };
+    let (read_only, tenancy) = timeout(ANSWER, asked)
+        .await
+        .map_err(|_| TargetError::Unreachable {
+            reason: "the server did not say in time what the role may do".to_owned(),
+        })??;
+    Ok(Finding {
+        time: now,
+        credential,
+        policy,
+        read_only,
+        tenancy,
+    })
+}
+
+/// By the unit separator, which no name that is accepted has.
+fn joined(names: &[String]) -> String {
+    names.join("\u{1f}")
+}
+
+async fn ask(connection: &mut Connection, sql: &str, names: &str) -> Result<Beyond, TargetError> {
+    let lost = |error: &dyn std::fmt::Display| TargetError::Unreachable {
+        reason: error.to_string(),
+    };
+    let mut send = || {
+        connection
+            .query("BEGIN READ ONLY; SET LOCAL search_path TO pg_catalog, pg_temp; SET LOCAL jit TO off")?;
+        connection.parse("", sql, &[])?;
+        connection.bind("", "", [Some(names.as_bytes()), Some(MOST_REASONS.as_bytes())])?;
+        connection.execute("", 0)?;
+        connection.sync()?;
+        connection.query("ROLLBACK")
+    };
+    send().map_err(|error| lost(&error))?;
+    let (mut beyond, mut refusal, mut owed) = (Beyond::default(), None, 3);
+    while owed > 0 {
+        match connection.next().await.map_err(|error| lost(&error))? {
+            Event::DataRow(row) => {
+                let value =
+                    |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+                let row: Result<Vec<String>, _> = row.values().map(|field| field.map(value)).collect();
+                let row = row.map_err(|error| lost(&error))?;
+                let code = format!("ENFORCEMENT_REASON_CODE_{}", text(&row, 0));
+                let code = Code::from_str_name(&code).unwrap_or_default();
+                beyond.reasons.push((code, text(&row, 1).to_owned()));
+                beyond.count = text(&row, 2).parse().unwrap_or_default();
+            }
+            Event::Error(error) => {
+                refusal.get_or_insert(TargetError::Refused {
+                    sqlstate: error.sqlstate.to_string(),
+                    message: error.message.to_string(),
+                });
+            }
+            Event::ReadyForQuery(_) => owed -= 1,
+            _ => {}
+        }
+    }
+    refusal.map_or(Ok(beyond), Err)
+}
+
+fn enforcement(beyond: &Beyond, time: OffsetDateTime) -> Enforcement {
+    let level = if beyond.count == 0 {
+        EnforcementLevel::Enforced
+    } else {
+        EnforcementLevel::BestEffort
+    };
+    let reasons = beyond.reasons.iter();
+    Enforcement {
+        level: level.into(),
+        reasons: reasons
+            .map(|(code, object)| reason(*code, object.clone()))
+            .collect(),
+        reason_count: beyond.count,
+        check_time: Some(timestamp(time)),
+    }
+}
+
+fn reason(code: Code, object: String) -> EnforcementReason {
+    let text = match code {
+        Code::Unspecified => "the role has a right that goes beyond this".to_owned(),
+        Code::NotInspected => "nobody has looked yet what the role may do".to_owned(),
+        Code::Superuser => format!("{object} is a superuser"),
+        Code::Replication => format!("{object} may replicate"),
+        Code::BypassRowSecurity => format!("row-level security does not bind {object}"),
+        Code::CreateDatabase => format!("{object} may make databases"),
+        Code::CreateRole => format!("{object} may make roles"),
+        Code::RoleMember => format!("the role is a member of {object}"),
+        Code::Owner => format!("the role owns {object}"),
+        Code::TableWrite => format!("the role may write to {object}"),
+        Code::SequenceWrite => format!("the role may change sequence {object}"),
+        Code::SchemaCreate => format!("the role may create in schema {object}"),
+        Code::DatabaseCreate => format!("the role may create schemas in database {object}"),
+        Code::Temporary => format!("the role may make temporary tables in database {object}"),
+        Code::LargeObjectFunction => format!("the role may write large objects by {object}"),
+        Code::SecurityDefinerFunction => {
+            format!("the role may execute {object}, which runs with its owner's rights")
+        }
+        Code::UntrustedFunction => {
+            format!("the role may execute {object}, which is written in an untrusted language")
+        }
+        Code::ForeignServer => format!("the role may use {object}, which leads to other servers"),
+        Code::AlterSystem => format!("the role may change {object} for the whole server"),
+        Code::DatabaseConnect => format!("the role may connect to database {object}"),
+    };
+    EnforcementReason {
+        code: code.into(),
+        object,
+        text,
+    }
+}

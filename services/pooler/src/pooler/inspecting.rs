@@ -1,0 +1,192 @@
+//! InspectServer, and looking at what roles may do for the sessions that only read: when one is opened, and every hour.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::sessions::UserToken;
+use domain::access::Permission;
+use domain::id::UserId;
+use domain::name::Identifier;
+use domain::random::bytes;
+use domain::session_access::SessionAccess;
+use rpc::server::v1::{InspectServerRequest, InspectServerResponse};
+use store::servers::Server;
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Pooler;
+use super::opening::Wish;
+use crate::backend::Backend;
+use crate::error::PoolerError;
+use crate::inspection::{Finding, Known, Subject, inspect};
+use crate::ledger::Class;
+use crate::request;
+use crate::status::{internal, store_error};
+
+const QUEUE: Duration = Duration::from_secs(10);
+/// How old what is known may be when a session is opened.
+const FRESH: Duration = Duration::from_mins(10);
+/// After how long it is looked anew, and how much may be taken off at random.
+const OLD: Duration = Duration::from_hours(1);
+const JITTER: Duration = Duration::from_mins(10);
+/// How often it is seen to that nothing is older.
+const ROUND: Duration = Duration::from_mins(1);
+
+impl Pooler {
+    pub(super) async fn inspect_server(
+        &self,
+        token: &UserToken,
+        request: InspectServerRequest,
+    ) -> Result<InspectServerResponse, PoolerError> {
+        let caller = self.caller(token, Permission::ServersUse).await?;
+        self.takes_new()?;
+        let server = self.server(&caller, &request.name).await?;
+        let database = request::database(&request.database)?;
+        let max_age = request::max_age(request.max_age)?;
+        let known = self.0.inspections.of(Subject::new(&server, database.as_ref()));
+        let finding = match self.held(&server, &known, max_age).await? {
+            Some(finding) => finding,
+            None => self.look_at_role(caller.user, &server, &known).await?,
+        };
+        Ok(InspectServerResponse {
+            inspection: Some(finding.describe(&known.subject)),
+        })
+    }
+
+    /// What is known of a role, if that is not older and nothing was changed since.
+    async fn held(
+        &self,
+        server: &Server,
+        known: &Known,
+        max_age: Duration,
+    ) -> Result<Option<Finding>, PoolerError> {
+        let Some(finding) = known.finding() else {
+            return Ok(None);
+        };
+        let credential = self.credential(server.id).await?.map(|credential| credential.id);
+        let policy = self.0.store.inspection_policies().get(server.id).await;
+        let policy = policy.map_err(store_error)?;
+        let since = self.0.clock.now() - max_age;
+        Ok(Some(finding).filter(|finding| finding.holds(credential, &policy, since)))
+    }
+
+    /// Looks what a role may do, on a connection of its own.
+    async fn look_at_role(
+        &self,
+        user: UserId,
+        server: &Server,
+        known: &Arc<Known>,
+    ) -> Result<Finding, PoolerError> {
+        let opened = Box::pin(self.open(Wish {
+            user,
+            server,
+            database: Some(&known.subject.database),
+            parameters: Vec::new(),
+            class: Class::Interactive,
+            holder: format!("servers/{}/inspection", server.id),
+            queue_timeout: QUEUE,
+            insist: false,
+        }))
+        .await?;
+        // In a task of its own: a caller who goes away must not take the goodbye along.
+        let (reply, answer) = oneshot::channel();
+        let (pooler, server, known) = (self.clone(), server.clone(), Arc::clone(known));
+        let mut backend = opened.backend;
+        self.0.tasks.spawn(async move {
+            let finding = pooler.look_on(&mut backend, &server, &known).await;
+            backend.close().await;
+            // Nobody may wait any more.
+            let _ = reply.send(finding);
+        });
+        answer.await.map_err(|error| internal(&error))?
+    }
+
+    /// Looks what a role may do, on a connection of its that nobody used yet.
+    pub(super) async fn look_on(
+        &self,
+        backend: &mut Backend,
+        server: &Server,
+        known: &Known,
+    ) -> Result<Finding, PoolerError> {
+        let credential = self.credential(server.id).await?.map(|credential| credential.id);
+        let policy = self.0.store.inspection_policies().get(server.id).await;
+        let policy = policy.map_err(store_error)?;
+        let now = self.0.clock.now();
+        let finding = inspect(&mut backend.connection, server, credential, policy, now).await?;
+        known.set(finding.clone());
+        Ok(finding)
+    }
+
+    /// What is known of the role of a session that is opened now: nothing where that may write.
+    pub(super) fn known_role(
+        &self,
+        access: SessionAccess,
+        server: &Server,
+        database: Option<&Identifier>,
+    ) -> Option<Arc<Known>> {
+        let subject = Subject::new(server, database);
+        (access == SessionAccess::ReadOnly).then(|| self.0.inspections.of(subject))
+    }
+
+    /// Has it known what the role of a new session may do, on its own connection, where that is not known yet. What comes in the
+    /// way leaves it unknown: the session says so.
+    pub(super) async fn know_role_on(&self, backend: &mut Backend, server: &Server, known: &Known) {
+        let looked = match self.held(server, known, FRESH).await {
+            Ok(Some(_)) => return,
+            Ok(None) => self.look_on(backend, server, known).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = looked {
+            tracing::warn!(server.id = %server.id, %error, "it could not be looked what a role may do");
+        }
+    }
+
+    /// As [`Pooler::know_role_on`], for a session that has no connection yet. Nobody waits for it.
+    pub(super) fn know_role_soon(&self, user: UserId, server: Server, known: Arc<Known>) {
+        let pooler = self.clone();
+        self.0.tasks.spawn(async move {
+            let draining = pooler.0.draining.clone();
+            let looked = async {
+                match pooler.held(&server, &known, FRESH).await {
+                    Ok(Some(_)) => Ok(()),
+                    Ok(None) => pooler.look_at_role(user, &server, &known).await.map(drop),
+                    Err(error) => Err(error),
+                }
+            };
+            if let Some(Err(error)) = draining.run_until_cancelled(looked).await {
+                tracing::warn!(server.id = %server.id, %error, "it could not be looked what a role may do");
+            }
+        });
+    }
+
+    /// Looks anew, from time to time, at the roles of sessions that only read.
+    pub(super) async fn inspect_on(&self) {
+        let mut rounds = interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            let now = self.0.clock.now();
+            for known in self.0.inspections.needed(now - OLD) {
+                let random = u64::from_le_bytes(bytes(&*self.0.random));
+                let age = OLD - JITTER.mul_f64((random % 1000) as f64 / 1000.0);
+                if let Err(error) = self.inspect_again(&known, age).await {
+                    let server = known.subject.server;
+                    tracing::warn!(server.id = %server, %error, "it could not be looked again what a role may do");
+                }
+            }
+        }
+    }
+
+    async fn inspect_again(&self, known: &Arc<Known>, age: Duration) -> Result<(), PoolerError> {
+        let Some(registration) = self.registration(known.subject.server).await? else {
+            return Ok(());
+        };
+        let server = registration.server;
+        // Sessions of before it was registered otherwise know what was found then.
+        let same = Subject::new(&server, Some(&known.subject.database)) == known.subject;
+        if same && self.held(&server, known, age).await?.is_none() {
+            self.look_at_role(server.owner_id, &server, known).await?;
+        }
+        Ok(())
+    }
+}
