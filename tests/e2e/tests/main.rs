@@ -18,6 +18,7 @@ mod operations;
 mod outage;
 mod paging;
 mod parity;
+mod read_only;
 mod receiver;
 mod restore;
 mod resuming;

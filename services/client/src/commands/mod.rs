@@ -9,6 +9,7 @@ pub(crate) mod instances;
 pub(crate) mod login;
 pub(crate) mod ops;
 pub(crate) mod pools;
+pub(crate) mod provision;
 pub(crate) mod restore;
 pub(crate) mod server_fields;
 pub(crate) mod servers;

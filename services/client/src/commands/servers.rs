@@ -66,6 +66,20 @@ Examples:
     },
     /// Look what a server's role may do, and whether PostgreSQL keeps it from writing
     Inspect(super::inspection::Inspect),
+    /// Print, or run, the SQL that makes a role which can only read
+    #[command(
+        name = "provision-readonly",
+        after_help = "\
+Examples:
+  pgmoor servers provision-readonly shop --role shop_reader > reader.sql
+  pgmoor servers provision-readonly shop --role shop_reader -d orders -d stock --keep-for app
+  pgmoor servers provision-readonly shop --role shop_reader --run-as admin/shop
+
+It takes rights from PUBLIC, since none can be kept from one role alone: temporary tables, large
+objects, what was granted to everybody. Roles that need them are named with --keep-for. Doing it
+twice changes nothing. The role has no password yet."
+    )]
+    ProvisionReadonly(Box<super::provision::Provision>),
     /// Show or change what inspections of a server let pass
     #[command(after_help = "\
 Example:
@@ -158,6 +172,7 @@ impl Servers {
             Self::Test { server, database } => test(context, &server, database).await,
             Self::Inspect(inspect) => inspect.run(context).await,
             Self::InspectionPolicy(policy) => policy.run(context).await,
+            Self::ProvisionReadonly(provision) => provision.run(context).await,
             Self::Remove { server } => {
                 let request = DeleteServerRequest {
                     name: server_name::resolve(context, &server).await?,

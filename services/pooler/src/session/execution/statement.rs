@@ -1,6 +1,7 @@
 //! What the server says about a statement, event by event.
 
 use bytes::Bytes;
+use domain::session_access::SessionAccess;
 use pgconn::{Event, Format, ServerError, ServerText};
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{CopyOutStarted, Notice, ParameterChanged, ResultColumns, SqlError, StatementCompleted};
@@ -58,8 +59,8 @@ impl Execution<'_> {
             None => Some(event),
         };
         let event = match event {
-            Some(event) => self.preamble.hear(event)?,
-            None => None,
+            Some(event) if self.access == SessionAccess::ReadOnly => self.preamble.hear(event)?,
+            event => event,
         };
         let Some(event) = event else { return Ok(false) };
         match event {
