@@ -2,16 +2,18 @@
 
 use std::process::Output;
 
-use e2e::{Client, World, WorldOptions};
-use harness::{Login, pgmoor_binary};
+use e2e::{Client, World, WorldOptions, reason};
+use harness::{Login, eventually, pgmoor_binary};
 use rpc::query::v1::{
-    ExecutionOutcome, OpenSessionRequest, RunQueryRequest, Script, SessionAccess, SessionMode,
+    ExecutionOutcome, GetSessionRequest, OpenSessionRequest, RunQueryRequest, Script, SessionAccess,
+    SessionMode,
 };
 use rpc::server::v1::{
     CreateServerRequest, EnforcementLevel, EnforcementReasonCode, InspectServerRequest, Inspection, Server,
 };
 use tokio::process::Command;
 
+use crate::takeover::{SOON, owner};
 use crate::worlds::shared;
 
 async fn pgmoor(world: &World, client: &Client, arguments: &[&str]) -> Output {
@@ -250,4 +252,41 @@ async fn role_that_provision_readonly_makes_is_enforced() {
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("choose another name"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn session_is_still_read_only_after_its_pooler_was_killed() {
+    let mut world = World::start(WorldOptions {
+        poolers: 2,
+        workers: 0,
+        takeover: Some(("3s".to_owned(), "4s".to_owned())),
+        ..WorldOptions::default()
+    })
+    .await;
+    let caller = world.create_administrator().await;
+    let server = world.register_target(caller.a()).await;
+    let request = OpenSessionRequest {
+        server,
+        mode: SessionMode::Auto.into(),
+        access: SessionAccess::ReadOnly.into(),
+        ..OpenSessionRequest::default()
+    };
+    let session = caller.a().query().open_session(request).await.unwrap();
+    let name = session.into_inner().session.unwrap().name;
+    assert_eq!(caller.a().execute(&name, "SELECT 1").await.unwrap().value(), "1");
+    let owner = owner(&world).await.unwrap();
+    world.poolers_mut()[owner].kill9().await;
+    let refused = eventually(SOON, "another pooler goes on with the session", async || {
+        let refused = caller.b().execute(&name, "CREATE TABLE public.written ()").await;
+        refused.map_err(|status| reason::text(&status))
+    })
+    .await;
+    assert_eq!(refused.sqlstate(), "25006");
+    let request = GetSessionRequest { name };
+    let session = caller.b().query().get_session(request).await.unwrap();
+    let session = session.into_inner().session.unwrap();
+    assert_eq!(
+        (session.access(), session.incarnation),
+        (SessionAccess::ReadOnly, 2)
+    );
 }

@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 use crate::long_tests;
 use crate::paging::suspending;
 
-const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// Connections on the target in all.
 const BUDGET: i64 = 8;
 
