@@ -73,7 +73,7 @@ fn request(sql: &str) -> Request<Body> {
 }
 
 async fn pass(
-    service: &mut (impl Service<Request<Body>, Response = Response<Body>, Error = Infallible>),
+    service: &mut impl Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     sql: &str,
 ) -> usize {
     let response = service.call(request(sql)).await.unwrap();
