@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use domain::access::Permission;
 use domain::egress::EgressDenied;
 use domain::page::InvalidPageToken;
 use store::StoreError;
@@ -30,6 +31,10 @@ pub(crate) enum ResourceKind {
     Backup,
     Operation,
     File,
+    Group,
+    Role,
+    RoleBinding,
+    Grant,
 }
 
 impl fmt::Display for ResourceKind {
@@ -44,6 +49,10 @@ impl fmt::Display for ResourceKind {
             Self::Backup => "backup",
             Self::Operation => "operation",
             Self::File => "file",
+            Self::Group => "group",
+            Self::Role => "role",
+            Self::RoleBinding => "role binding",
+            Self::Grant => "grant",
         })
     }
 }
@@ -77,6 +86,21 @@ pub(crate) enum Error {
         /// What they wanted to do.
         action: &'static str,
     },
+    /// Neither the server's policy nor a grant has the database.
+    #[error("the database {database} may not be used on this server")]
+    DatabaseNotAllowed {
+        /// The database.
+        database: String,
+    },
+    /// The server's policy lets nobody do this.
+    #[error("the policy of the server does not allow {permission}")]
+    PolicyForbids {
+        /// What it would need.
+        permission: Permission,
+    },
+    /// The caller would give what they do not have.
+    #[error("nobody gives permissions that they do not have themselves")]
+    EscalationDenied,
     /// There is no such resource, or the caller may not know of it.
     #[error("there is no such {kind}")]
     NotFound {

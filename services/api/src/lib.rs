@@ -9,6 +9,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod access;
 mod audit;
 mod audited;
 mod auth;
@@ -19,6 +20,8 @@ mod context;
 mod database;
 mod duration;
 mod error;
+mod grant;
+mod group;
 mod health;
 mod instance;
 mod mask;
@@ -27,6 +30,7 @@ mod paging;
 mod pool;
 mod query;
 mod resource;
+mod role;
 mod rpcs;
 mod serve;
 mod server;

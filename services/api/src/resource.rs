@@ -5,8 +5,10 @@
 
 use std::str::FromStr;
 
-use domain::access::Caller;
-use domain::id::{ApiTokenId, BackupId, InstanceId, OperationId, ServerId, UserId};
+use domain::access::{Caller, Principal, RoleName};
+use domain::id::{
+    ApiTokenId, BackupId, GrantId, GroupId, InstanceId, OperationId, RoleBindingId, ServerId, UserId,
+};
 
 use crate::error::Error;
 
@@ -24,6 +26,41 @@ pub(crate) fn user(field: &str, name: &str, caller: &Caller) -> Result<UserId, E
     } else {
         id(field, name, "users/", "users/{user} or users/me")
     }
+}
+
+/// Reads `groups/{group}`.
+pub(crate) fn group(field: &str, name: &str) -> Result<GroupId, Error> {
+    id(field, name, "groups/", "groups/{group}")
+}
+
+/// Reads `users/{user}`, `users/me` for the caller, or `groups/{group}`.
+pub(crate) fn principal(field: &str, name: &str, caller: &Caller) -> Result<Principal, Error> {
+    if name.starts_with("groups/") {
+        return group(field, name).map(Principal::Group);
+    }
+    let form = "must be of the form users/{user}, users/me or groups/{group}";
+    let user = user(field, name, caller).map_err(|_| Error::invalid(field, form))?;
+    Ok(Principal::User(user))
+}
+
+/// Reads `roles/{role}`, built in or not.
+pub(crate) fn role(field: &str, name: &str) -> Result<RoleName, Error> {
+    name.parse()
+        .map_err(|_| Error::invalid(field, "must be of the form roles/{role}"))
+}
+
+/// Reads `roleBindings/{binding}`.
+pub(crate) fn role_binding(field: &str, name: &str) -> Result<RoleBindingId, Error> {
+    id(field, name, "roleBindings/", "roleBindings/{binding}")
+}
+
+/// Reads `servers/{server}/grants/{grant}`.
+pub(crate) fn grant(field: &str, name: &str) -> Result<(ServerId, GrantId), Error> {
+    let form = "must be of the form servers/{server}/grants/{grant}";
+    let wrong = || Error::invalid(field, form);
+    let (parent, grant) = name.split_once("/grants/").ok_or_else(wrong)?;
+    let parent = server(field, parent).map_err(|_| wrong())?;
+    Ok((parent, grant.parse().map_err(|_| wrong())?))
 }
 
 /// Reads `servers/{server}`.

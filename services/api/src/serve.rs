@@ -6,6 +6,9 @@ use std::time::Duration;
 use auth::{AuthLayer, Authenticated};
 use bytes::Bytes;
 use http::{Request, Response};
+use rpc::access::v1::grant_service_server::GrantServiceServer;
+use rpc::access::v1::group_service_server::GroupServiceServer;
+use rpc::access::v1::role_service_server::RoleServiceServer;
 use rpc::audit::v1::audit_service_server::AuditServiceServer;
 use rpc::auth::v1::auth_service_server::AuthServiceServer;
 use rpc::backup::v1::backup_service_server::BackupServiceServer;
@@ -40,11 +43,14 @@ use crate::backup::BackupRpcs;
 use crate::bare_status::{BareStatus, BareStatusLayer};
 use crate::catalog::CatalogRpcs;
 use crate::context::Context;
+use crate::grant::GrantRpcs;
+use crate::group::GroupRpcs;
 use crate::health::Health;
 use crate::instance::InstanceRpcs;
 use crate::operation::OperationRpcs;
 use crate::pool::PoolRpcs;
 use crate::query::QueryRpcs;
+use crate::role::RoleRpcs;
 use crate::server::ServerRpcs;
 use crate::settings::SettingsRpcs;
 use crate::storage::StorageRpcs;
@@ -90,6 +96,9 @@ pub(crate) fn routes(api: &Arc<Context>, health: &Health) -> Result<Routes, refl
     services.add(StorageServiceServer::new(StorageRpcs(api.clone())));
     services.add(PoolServiceServer::new(PoolRpcs(api.clone())));
     services.add(AuditServiceServer::new(AuditRpcs(api.clone())));
+    services.add(GroupServiceServer::new(GroupRpcs(api.clone())));
+    services.add(RoleServiceServer::new(RoleRpcs(api.clone())));
+    services.add(GrantServiceServer::new(GrantRpcs(api.clone())));
     let health_service = HealthServer::new(HealthService::from_health_reporter(health.reporter()));
     Ok(services
         .routes

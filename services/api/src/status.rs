@@ -59,6 +59,23 @@ pub(crate) fn status(error: Error, random: &dyn Random) -> Status {
         Error::PermissionMissing { .. } => {
             error::plain(Code::PermissionDenied, ErrorReason::PermissionMissing, message)
         }
+        Error::DatabaseNotAllowed { database } => with_metadata(
+            Code::PermissionDenied,
+            ErrorReason::DatabaseNotAllowed,
+            &message,
+            &[("database", &echo(&database))],
+            ErrorDetails::new(),
+        ),
+        Error::PolicyForbids { permission } => with_metadata(
+            Code::PermissionDenied,
+            ErrorReason::PolicyForbids,
+            &message,
+            &[("permission", permission.as_str())],
+            ErrorDetails::new(),
+        ),
+        Error::EscalationDenied => {
+            error::plain(Code::PermissionDenied, ErrorReason::EscalationDenied, message)
+        }
         Error::NotFound { kind, name } => {
             let details = ErrorDetails::with_resource_info(kind.to_string(), echo(&name), "", &message);
             with(Code::NotFound, ErrorReason::ResourceNotFound, &message, details)

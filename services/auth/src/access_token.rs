@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
+use domain::access::PermissionSet;
 use domain::id::{LoginId, UserId};
 use domain::name::DisplayName;
 use domain::username::Username;
@@ -185,6 +186,8 @@ impl Who {
             administrator,
             // No token is made for a user who is.
             disabled: false,
+            // A token says nothing of roles: they are what the config database says.
+            everywhere: PermissionSet::NONE,
         })
     }
 }
@@ -254,6 +257,7 @@ mod tests {
             display_name: display_name.to_owned(),
             administrator: false,
             disabled: false,
+            everywhere: PermissionSet::NONE,
         }
     }
 

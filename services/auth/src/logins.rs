@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use domain::access::PermissionSet;
 use domain::id::{ApiTokenId, LoginId, UserId};
 use domain::name::DisplayName;
 use domain::random::Random;
@@ -25,6 +26,7 @@ use crate::error::AuthError;
 use crate::password::{PasswordError, Passwords};
 use crate::secret_token::{new_api_token, new_refresh_token, refresh_token_hash};
 use crate::signing_key::SigningKey;
+use crate::standing::UserState;
 use crate::verifier::StartError;
 
 /// Longest life of an access token: well below the time revocations are remembered.
@@ -320,7 +322,7 @@ impl Logins {
             login: login.id,
             issued,
             expires,
-            stated: Some(Arc::new(login.user.clone().into())),
+            stated: Some(Arc::new(UserState::of(login.user.clone(), PermissionSet::NONE))),
         };
         let signer = self.signer().await?;
         let signed = token.sign(&signer.key);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use domain::access::{Caller, CredentialKind};
+use domain::access::{Caller, CredentialKind, PermissionSet};
 use domain::id::{ApiTokenId, LoginId, UserId};
 use parking_lot::Mutex;
 use store::logins::TokenHash;
@@ -42,16 +42,20 @@ pub(crate) struct UserState {
     pub(crate) display_name: String,
     pub(crate) administrator: bool,
     pub(crate) disabled: bool,
+    /// What roles let them do that are bound to them or to their groups everywhere.
+    pub(crate) everywhere: PermissionSet,
 }
 
-impl From<User> for UserState {
-    fn from(user: User) -> Self {
+impl UserState {
+    /// A user as read, with what roles let them do everywhere.
+    pub(crate) fn of(user: User, everywhere: PermissionSet) -> Self {
         Self {
             user: user.id,
             username: user.username.as_str().to_owned(),
             display_name: user.display_name.as_str().to_owned(),
             administrator: user.administrator,
             disabled: user.disabled,
+            everywhere,
         }
     }
 }
@@ -365,6 +369,7 @@ mod tests {
             display_name,
             administrator,
             disabled: false,
+            everywhere: PermissionSet::NONE,
         })
     }
 

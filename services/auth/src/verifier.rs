@@ -19,6 +19,7 @@ use domain::random::Random;
 use ed25519_dalek::VerifyingKey;
 use store::api_tokens::FoundApiToken;
 use store::logins::TokenHash;
+use store::users::User;
 use store::{Store, StoreError};
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -256,9 +257,12 @@ impl TokenVerifier {
             .await?;
         let reason = match found {
             Some(FoundApiToken::Valid { token, user }) => {
+                let user = self
+                    .look_up("reading roles", Box::pin(self.state_of(user)))
+                    .await?;
                 let state = ApiTokenState::new(token.id, token.user_id, token.create_time, token.expire_time);
                 let state = Arc::new(state);
-                self.standing.keep_user(Arc::new(user.into()), read_at);
+                self.standing.keep_user(Arc::new(user), read_at);
                 self.standing.keep_api_token(hash, Arc::clone(&state));
                 return Ok(state);
             }
@@ -300,14 +304,26 @@ impl TokenVerifier {
 
     async fn read_user(&self, id: UserId) -> Result<Arc<UserState>, AuthError> {
         let read_at = Instant::now();
-        let user = self.look_up("reading a user", self.store.users().get(id)).await?;
-        let Some(user) = user else {
+        let read = Box::pin(async {
+            match self.store.users().get(id).await? {
+                Some(user) => self.state_of(user).await.map(Some),
+                None => Ok(None),
+            }
+        });
+        let Some(user) = self.look_up("reading a user", read).await? else {
             self.note_gone(id);
             return Err(AuthError::TokenRevoked);
         };
-        let user = Arc::new(UserState::from(user));
+        let user = Arc::new(user);
         self.standing.keep_user(Arc::clone(&user), read_at);
         Ok(user)
+    }
+
+    /// A user with what roles let them do everywhere.
+    async fn state_of(&self, user: User) -> Result<UserState, StoreError> {
+        let everywhere = self.store.access().everywhere(&[user.id]).await?;
+        let everywhere = everywhere.get(&user.id).copied().unwrap_or_default();
+        Ok(UserState::of(user, everywhere))
     }
 
     /// Asks the config database in turn and with a deadline; not at all while it is known to be away, or
@@ -344,6 +360,7 @@ fn caller(
         username: user.username.clone(),
         display_name: user.display_name.clone(),
         administrator: user.administrator,
+        everywhere: user.everywhere,
         credential,
         issued,
         expires,

@@ -1,9 +1,16 @@
-//! Who calls, and what they may do at all. What they may do to one resource is decided where the resource is
-//! read.
+//! Who may do what. [`allows`] says whether a caller may do something at all; [`decide`] says what a user may do with one
+//! server.
 //!
-//! Invariant: a permission is granted by a role and by nothing else; [`Permission::SlotsLease`] and
-//! [`Permission::InstancesOwn`] are granted to no user.
+//! Invariant: what nothing gives is denied. [`Permission::SlotsLease`] and [`Permission::InstancesOwn`] are given to no
+//! user.
 
+mod binding;
+mod decision;
+mod grant_limits;
+mod policy;
+mod set;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,6 +18,16 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use crate::id::{ApiTokenId, LoginId, UserId};
+use crate::name::Identifier;
+
+pub use binding::{Principal, RoleName, Scope};
+pub use decision::{
+    Bound, Decision, Denial, GRANTED, Grant, Ownership, Reason, Rule, SERVER_PERMISSIONS, ServerFacts, USE,
+    decide,
+};
+pub use grant_limits::{GrantLimits, NARROWED};
+pub use policy::{MAX_DATABASES, MAX_ENVIRONMENT_CHARS, ServerPolicy, Tenancy};
+pub use set::PermissionSet;
 
 /// A text that names no permission.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -74,7 +91,7 @@ permissions! {
     InstancesCreate = "instances.create",
     /// Change the budget and the policy of an instance.
     InstancesUpdate = "instances.update",
-    /// See pools, clients, backends and budgets: of one's own servers, or of all for an administrator.
+    /// See pools, clients, backends and budgets: one's own, or all of them for those who have it everywhere.
     PoolsRead = "pools.read",
     /// Pause and resume instances, replace backends, end sessions of others, drain poolers.
     PoolsUpdate = "pools.update",
@@ -106,8 +123,24 @@ permissions! {
     FilesRead = "files.read",
     /// Upload, change and delete files.
     FilesWrite = "files.write",
+    /// Change what a server allows.
+    PoliciesUpdate = "policies.update",
+    /// See the grants on a server.
+    GrantsRead = "grants.read",
+    /// Make, change and revoke grants on a server.
+    GrantsUpdate = "grants.update",
+    /// See groups one is not in (checked in code, the methods also serve one's own).
+    GroupsRead = "groups.read",
+    /// Make, change and delete groups, and say who is in them.
+    GroupsUpdate = "groups.update",
+    /// See roles and to whom they are bound.
+    RolesRead = "roles.read",
+    /// Make, change and delete roles, and bind them.
+    RolesUpdate = "roles.update",
     /// Read the audit trail.
     AuditRead = "audit.read",
+    /// Have explained what others may do (checked in code, the method also explains what oneself may).
+    AccessExplain = "access.explain",
     /// Hold slots of an instance's connection budget for children of a worker. Shown by a worker's
     /// certificate only.
     SlotsLease = "slots.lease",
@@ -117,7 +150,12 @@ permissions! {
 
 impl Permission {
     /// The permissions that no method states in its options, because code asks for them beside another one.
-    pub const CHECKED_IN_CODE: &'static [Self] = &[Self::InstancesCreate];
+    pub const CHECKED_IN_CODE: &'static [Self] = &[
+        Self::InstancesCreate,
+        Self::GroupsRead,
+        Self::AccessExplain,
+        Self::AuditRead,
+    ];
 }
 
 impl fmt::Display for Permission {
@@ -126,47 +164,173 @@ impl fmt::Display for Permission {
     }
 }
 
-/// A set of permissions that is given to a person as a whole.
+/// A built-in role: a set of permissions that is given as a whole. Every user is a member; the others are bound to users
+/// and groups, or are a user's as `administrator`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Works with what is theirs.
     Member,
+    /// Looks after instances and pools.
+    Operator,
+    /// Sees, and does nothing.
+    Auditor,
     /// Administers pgmoor itself.
     Administrator,
 }
 
 impl Role {
-    /// Whether the role grants the permission.
+    /// Every built-in role.
+    pub const ALL: [Self; 4] = [Self::Member, Self::Operator, Self::Auditor, Self::Administrator];
+
+    /// Its name, as in `roles/{role}`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Operator => "operator",
+            Self::Auditor => "auditor",
+            Self::Administrator => "administrator",
+        }
+    }
+
+    /// The role of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
+    }
+
+    /// Whether the role has the permission.
     #[must_use]
     pub const fn grants(self, permission: Permission) -> bool {
         match permission {
             Permission::SlotsLease | Permission::InstancesOwn => false,
-            Permission::UsersRead
-            | Permission::UsersCreate
+            Permission::UsersCreate
             | Permission::UsersUpdate
-            | Permission::InstancesCreate
-            | Permission::InstancesUpdate
-            | Permission::PoolsUpdate
-            | Permission::AuditRead => matches!(self, Self::Administrator),
+            | Permission::GroupsUpdate
+            | Permission::RolesUpdate => matches!(self, Self::Administrator),
+            Permission::InstancesCreate | Permission::InstancesUpdate | Permission::PoolsUpdate => {
+                matches!(self, Self::Operator | Self::Administrator)
+            }
+            Permission::UsersRead | Permission::GroupsRead | Permission::RolesRead => {
+                matches!(self, Self::Operator | Self::Auditor | Self::Administrator)
+            }
+            Permission::AuditRead | Permission::AccessExplain => {
+                matches!(self, Self::Auditor | Self::Administrator)
+            }
             Permission::AccountUse
             | Permission::SettingsRead
-            | Permission::SettingsUpdate
             | Permission::InstancesRead
             | Permission::PoolsRead
             | Permission::ServersRead
+            | Permission::GrantsRead
+            | Permission::OperationsRead
+            | Permission::BackupsRead
+            | Permission::FilesRead => true,
+            Permission::SettingsUpdate
             | Permission::ServersCreate
             | Permission::ServersUpdate
             | Permission::ServersDelete
             | Permission::ServersUse
             | Permission::SessionsUse
-            | Permission::OperationsRead
+            | Permission::PoliciesUpdate
+            | Permission::GrantsUpdate
             | Permission::OperationsCancel
             | Permission::BackupsCreate
-            | Permission::BackupsRead
             | Permission::BackupsDelete
             | Permission::BackupsRestore
-            | Permission::FilesRead
-            | Permission::FilesWrite => true,
+            | Permission::FilesWrite => matches!(self, Self::Member | Self::Administrator),
+        }
+    }
+
+    /// Its permissions.
+    #[must_use]
+    pub fn permissions(self) -> PermissionSet {
+        let all = Permission::ALL.iter().copied();
+        all.filter(|permission| self.grants(*permission)).collect()
+    }
+}
+
+/// How far somebody may go in a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Access {
+    /// Read.
+    ReadOnly,
+    /// Read and write.
+    ReadWrite,
+}
+
+impl Access {
+    /// What somebody gets who asks for `wish` and may have this. Nothing asked for is all there may be.
+    #[must_use]
+    pub fn limit(self, wish: Option<Self>) -> Self {
+        wish.map_or(self, |wish| wish.min(self))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "read_only",
+            Self::ReadWrite => "read_write",
+        }
+    }
+}
+
+impl FromStr for Access {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let all = [Self::ReadOnly, Self::ReadWrite];
+        all.into_iter().find(|access| access.as_str() == text).ok_or(())
+    }
+}
+
+/// Some databases of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Databases {
+    /// All of them.
+    All,
+    /// These.
+    Only(BTreeSet<Identifier>),
+}
+
+impl Databases {
+    /// Whether the database is among them.
+    #[must_use]
+    pub fn contains(&self, database: &Identifier) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(databases) => databases.contains(database),
+        }
+    }
+
+    /// Whether the others are at least as many.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        match (self, other) {
+            (_, Self::All) => true,
+            (Self::All, Self::Only(_)) => false,
+            (Self::Only(some), Self::Only(others)) => some.is_subset(others),
+        }
+    }
+
+    fn union(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Only(mut some), Self::Only(others)) => {
+                some.extend(others);
+                Self::Only(some)
+            }
+            _ => Self::All,
+        }
+    }
+
+    fn within(self, policy: &ServerPolicy) -> Self {
+        match (self, &policy.tenancy) {
+            (databases, Tenancy::Single) => databases,
+            (Self::All, Tenancy::Multi { databases }) => Self::Only(databases.clone()),
+            (Self::Only(some), Tenancy::Multi { databases }) => {
+                Self::Only(some.intersection(databases).cloned().collect())
+            }
         }
     }
 }
@@ -197,6 +361,8 @@ pub struct Caller {
     pub display_name: String,
     /// True for a user who administers pgmoor itself.
     pub administrator: bool,
+    /// What roles that are bound to them or to their groups everywhere let them do.
+    pub everywhere: PermissionSet,
     /// How the user was recognised.
     pub credential: CredentialKind,
     /// When the credential was issued, on the config database's clock: a revocation of the user voids what
@@ -207,21 +373,28 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The caller's role.
+    /// Whether they may do it wherever it can be done, and not only with what is theirs. Of a server nobody may anything
+    /// by being an administrator: [`decide`] knows who may.
     #[must_use]
-    pub const fn role(&self) -> Role {
-        if self.administrator {
-            Role::Administrator
-        } else {
-            Role::Member
-        }
+    pub fn may_everywhere(&self, permission: Permission) -> bool {
+        self.everywhere.contains(permission)
+            || self.administrator
+                && Role::Administrator.grants(permission)
+                && !SERVER_PERMISSIONS.contains(permission)
+    }
+
+    /// Whether they may give all of it to others, or take part in it: what nobody has they cannot pass on. Administrators
+    /// may give anything, also what they have not taken for themselves.
+    #[must_use]
+    pub fn may_give(&self, permissions: PermissionSet) -> bool {
+        self.administrator || permissions.is_within(self.everywhere)
     }
 }
 
-/// Whether the caller has the permission.
+/// Whether the caller may do it at all: with what is theirs as any member, or everywhere.
 #[must_use]
-pub const fn allows(caller: &Caller, permission: Permission) -> bool {
-    caller.role().grants(permission)
+pub fn allows(caller: &Caller, permission: Permission) -> bool {
+    Role::Member.grants(permission) || caller.may_everywhere(permission)
 }
 
 #[cfg(test)]
@@ -236,6 +409,7 @@ mod tests {
             username: "alice".to_owned(),
             display_name: "Alice".to_owned(),
             administrator,
+            everywhere: PermissionSet::NONE,
             credential: CredentialKind::AccessToken {
                 login: LoginId::generate(&random),
             },
@@ -282,10 +456,51 @@ mod tests {
             Permission::InstancesCreate,
             Permission::InstancesUpdate,
             Permission::PoolsUpdate,
+            Permission::GroupsRead,
+            Permission::GroupsUpdate,
+            Permission::RolesRead,
+            Permission::RolesUpdate,
             Permission::AuditRead,
+            Permission::AccessExplain,
             Permission::SlotsLease,
             Permission::InstancesOwn,
         ];
         assert_eq!(denied, wanted.iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn auditor_reads_and_does_nothing_else() {
+        for permission in Permission::ALL {
+            let reads = permission.as_str().ends_with(".read")
+                || [Permission::AccountUse, Permission::AccessExplain].contains(permission);
+            assert_eq!(Role::Auditor.grants(*permission), reads, "{permission}");
+        }
+    }
+
+    #[test]
+    fn every_built_in_role_sees_servers_where_it_is_bound() {
+        for role in Role::ALL {
+            assert!(role.grants(Permission::ServersRead), "{role:?}");
+            assert_eq!(Role::named(role.as_str()), Some(role));
+        }
+    }
+
+    #[test]
+    fn administrator_of_pgmoor_has_no_say_over_servers_of_others() {
+        for permission in SERVER_PERMISSIONS.iter() {
+            assert!(!caller(true).may_everywhere(permission), "{permission}");
+        }
+        assert!(caller(true).may_everywhere(Permission::PoolsRead));
+        assert!(!caller(false).may_everywhere(Permission::PoolsRead));
+    }
+
+    #[test]
+    fn nobody_gives_what_they_do_not_have() {
+        let set = PermissionSet::of(&[Permission::UsersRead, Permission::PoolsRead]);
+        let mut some = caller(false);
+        assert!(!some.may_give(set));
+        some.everywhere = Role::Operator.permissions();
+        assert!(some.may_give(set) && !some.may_give(Role::Administrator.permissions()));
+        assert!(caller(true).may_give(Role::Administrator.permissions()));
     }
 }

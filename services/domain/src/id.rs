@@ -77,6 +77,14 @@ ids! {
     InstanceId,
     /// A registration of an instance by a user or a group.
     ServerId,
+    /// A number of users.
+    GroupId,
+    /// A set of permissions of one's own making.
+    RoleId,
+    /// A role, bound to a user or a group.
+    RoleBindingId,
+    /// A share in the use of a server.
+    GrantId,
     /// A sealed secret.
     CredentialId,
     /// A backup: an artifact and where it came from.

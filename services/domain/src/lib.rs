@@ -20,7 +20,6 @@ pub mod page;
 pub mod pin;
 pub mod random;
 pub mod session;
-pub mod session_access;
 pub mod settings;
 pub mod sql;
 pub mod username;

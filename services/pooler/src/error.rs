@@ -38,6 +38,8 @@ pub enum LossCause {
     ServerChanged,
     /// The pooler that held it is gone.
     PoolerLost,
+    /// What let its owner use the server is gone: a grant, a role, or the owner's own account.
+    AccessRevoked,
 }
 
 /// How a session ended.
@@ -65,6 +67,7 @@ impl LossCause {
             Self::PinnedIdleTimeout => "pinned_idle_timeout",
             Self::ServerChanged => "server_changed",
             Self::PoolerLost => "pooler_lost",
+            Self::AccessRevoked => "access_revoked",
         }
     }
 }
@@ -91,6 +94,15 @@ pub enum PoolerError {
     NotFound {
         /// The name asked for.
         resource: String,
+    },
+    /// The user may only read there.
+    #[error("you may only read on this server, and this could write")]
+    AccessReadOnly,
+    /// Neither the server's policy nor a grant has the database.
+    #[error("the database {database} may not be used on this server")]
+    DatabaseNotAllowed {
+        /// The database.
+        database: String,
     },
     /// The session ended with everything it held.
     #[error("the session is gone: {}", _0.cause)]

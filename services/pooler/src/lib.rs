@@ -31,6 +31,7 @@ mod recorder;
 mod registry;
 mod request;
 mod results;
+mod rights;
 mod roster;
 mod session;
 pub mod slots;

@@ -1,7 +1,7 @@
 //! The pooler as a whole: registered in the config database, renewed by heartbeats, drained before it ends.
 
-mod access;
 mod administration;
+mod admission;
 mod adoption;
 mod auditing;
 mod burial;
@@ -22,6 +22,7 @@ mod sharing;
 mod show;
 mod succession;
 mod test_server;
+mod upholding;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -259,6 +260,11 @@ impl Pooler {
         pooler.0.tasks.spawn(async move {
             let draining = inspecting.0.draining.clone();
             draining.run_until_cancelled(inspecting.inspect_on()).await;
+        });
+        let upholding = pooler.clone();
+        pooler.0.tasks.spawn(async move {
+            let ended = upholding.0.ended.clone();
+            ended.run_until_cancelled(upholding.uphold_rights()).await;
         });
         let recording = pooler.clone();
         pooler.0.tasks.spawn(async move {

@@ -22,6 +22,9 @@ const MEMORY: Duration = Duration::from_secs(3600);
 /// Ends remembered at most; the oldest are forgotten first.
 const MOST_REMEMBERED: usize = 10_000;
 
+/// How many sessions there may be at most of those that count.
+pub(crate) type MostOf<'a> = (usize, &'a dyn Fn(&Session) -> bool);
+
 /// What lives and what lived.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
@@ -73,14 +76,17 @@ impl Tombstones {
 }
 
 impl Registry {
-    /// Adds a session, unless `most` are there already of which `counts` says yes. 0: any number.
-    pub(crate) fn add(&self, session: &Arc<Session>, most: usize, counts: impl Fn(&Session) -> bool) -> bool {
+    /// Adds a session, unless as many are there already that count as may be, by any of the limits: that one is returned
+    /// then. 0: any number.
+    pub(crate) fn add(&self, session: &Arc<Session>, limits: &[MostOf<'_>]) -> Result<(), usize> {
         let mut sessions = self.sessions.write();
-        if most > 0 && sessions.values().filter(|other| counts(other)).count() >= most {
-            return false;
+        for (most, counts) in limits {
+            if *most > 0 && sessions.values().filter(|other| counts(other)).count() >= *most {
+                return Err(*most);
+            }
         }
         sessions.insert(session.facts.name, Arc::clone(session));
-        true
+        Ok(())
     }
 
     /// Takes a session away that goes on at another pooler, and may come back.

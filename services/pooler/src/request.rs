@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use domain::access::Access;
 use domain::name::Identifier;
-use domain::session_access::SessionAccess;
 use domain::sql::{self, StringSyntax};
 use prost::Message as _;
 use rpc::query;
@@ -55,8 +55,8 @@ pub(crate) fn invalid(field: &'static str, description: impl Into<String>) -> Po
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) mode: SessionMode,
-    /// What it may do.
-    pub(crate) access: SessionAccess,
+    /// What it may do at most; nothing for all that its user may.
+    pub(crate) access: Option<Access>,
     pub(crate) database: Option<Identifier>,
     pub(crate) parameters: Vec<(String, String)>,
     pub(crate) idle_timeout: Duration,
@@ -65,14 +65,14 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// Checks a request of somebody who gets that access.
-    pub(crate) fn new(request: OpenSessionRequest, access: SessionAccess) -> Result<Self, PoolerError> {
+    /// Checks a request.
+    pub(crate) fn new(request: OpenSessionRequest) -> Result<Self, PoolerError> {
         let mode =
             SessionMode::try_from(request.mode).map_err(|_| invalid("mode", "is not a mode we know"))?;
         let (idle, in_transaction) = ("idle_timeout", "idle_in_transaction_timeout");
         Ok(Self {
             mode,
-            access,
+            access: access(request.access)?,
             database: database(&request.database)?,
             idle_timeout: limit(idle, request.idle_timeout, IDLE, DAY)?,
             idle_in_transaction_timeout: limit(
@@ -88,11 +88,11 @@ impl Opening {
 }
 
 /// What is asked for, nothing for as much as may be.
-pub(crate) fn access(wish: i32) -> Result<Option<SessionAccess>, PoolerError> {
+pub(crate) fn access(wish: i32) -> Result<Option<Access>, PoolerError> {
     match query::v1::SessionAccess::try_from(wish) {
         Ok(query::v1::SessionAccess::Unspecified) => Ok(None),
-        Ok(query::v1::SessionAccess::ReadOnly) => Ok(Some(SessionAccess::ReadOnly)),
-        Ok(query::v1::SessionAccess::ReadWrite) => Ok(Some(SessionAccess::ReadWrite)),
+        Ok(query::v1::SessionAccess::ReadOnly) => Ok(Some(Access::ReadOnly)),
+        Ok(query::v1::SessionAccess::ReadWrite) => Ok(Some(Access::ReadWrite)),
         Err(_) => Err(invalid("access", "is not an access we know")),
     }
 }
@@ -360,7 +360,7 @@ mod tests {
     use super::*;
 
     fn opened(request: OpenSessionRequest) -> Result<Opening, PoolerError> {
-        Opening::new(request, SessionAccess::ReadWrite)
+        Opening::new(request, Access::ReadWrite)
     }
 
     fn opening(parameters: &[(&str, &str)]) -> Result<Opening, PoolerError> {

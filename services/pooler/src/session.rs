@@ -24,13 +24,13 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::access::Access;
 use domain::clock::Clock;
 use domain::id::{ExecutionId, UserId};
 use domain::limits::Limit;
 use domain::name::Identifier;
 use domain::pin::{Pin, Pins};
 use domain::session::{ExecutionName, SessionName};
-use domain::session_access::SessionAccess;
 use parking_lot::{Mutex, MutexGuard};
 use rpc::query;
 use rpc::query::v1::{
@@ -63,6 +63,7 @@ use crate::inspection::Known as KnownRole;
 use crate::instances::Instance;
 use crate::ledger::Ticket;
 use crate::pools::Pool;
+use crate::rights::Rights;
 use crate::slots::Slots;
 use crate::timestamp::timestamp;
 
@@ -101,8 +102,8 @@ pub(crate) struct Facts {
     /// The script it was made for and ends with. Nobody else sees such a session.
     pub(crate) script: Option<ExecutionId>,
     pub(crate) owner: UserId,
-    /// What it may do.
-    pub(crate) access: SessionAccess,
+    /// What lets the owner use the server, and how far.
+    pub(crate) rights: Arc<Rights>,
     /// What is known of its role, where it only reads.
     pub(crate) role: Option<Arc<KnownRole>>,
     pub(crate) keeping: Keeping,
@@ -450,12 +451,13 @@ impl Session {
             // A session that works is not idle, however long it takes.
             expire_time: expire.1.then(|| timestamp(expire.0)),
             execution: state.busy.map(name).unwrap_or_default(),
-            access: match self.facts.access {
-                SessionAccess::ReadOnly => query::v1::SessionAccess::ReadOnly,
-                SessionAccess::ReadWrite => query::v1::SessionAccess::ReadWrite,
+            access: match self.facts.rights.access() {
+                Access::ReadOnly => query::v1::SessionAccess::ReadOnly,
+                Access::ReadWrite => query::v1::SessionAccess::ReadWrite,
             }
             .into(),
             enforcement: self.facts.role.as_ref().map(|role| role.read_only()),
+            policy_revision: self.facts.rights.revision(),
         })
     }
 
@@ -487,7 +489,7 @@ impl Session {
 
     /// How long it may be idle as it stands, and why it ends then.
     fn idle_limit(&self, state: &State) -> (LossCause, Duration) {
-        let limits = self.facts.instance.limits();
+        let limits = self.facts.rights.narrow(self.facts.instance.limits());
         let idle = self.facts.idle_timeout.min(limits.time(Limit::ClientIdleTimeout));
         let mut first = (LossCause::IdleTimeout, idle);
         let mut or = |cause, limit: Option<Duration>| {
@@ -519,12 +521,13 @@ impl Session {
     fn take_work(&self) -> Option<(ExecutionId, Work)> {
         let mut state = self.state.lock();
         let mut work = state.work.take()?;
-        let limits = self.facts.instance.limits();
+        let limits = self.facts.rights.narrow(self.facts.instance.limits());
         work.limit(
             limits.time_if_any(Limit::QueryTimeout),
             limits.time_if_any(Limit::TransactionTimeout),
             state.transaction_since,
         );
+        work.narrow(&self.facts.rights.limits());
         state.busy.map(|execution| (execution, work))
     }
 

@@ -37,6 +37,14 @@ impl From<PoolerError> for Status {
                     details,
                 )
             }
+            PoolerError::AccessReadOnly => {
+                plain(Code::PermissionDenied, ErrorReason::AccessReadOnly, message)
+            }
+            PoolerError::DatabaseNotAllowed { database } => {
+                let metadata = [("database", database)];
+                let (code, reason) = (Code::PermissionDenied, ErrorReason::DatabaseNotAllowed);
+                status(code, reason, message, metadata, ErrorDetails::new())
+            }
             PoolerError::NotFound { .. } => plain(Code::NotFound, ErrorReason::ResourceNotFound, message),
             PoolerError::StateLost(Loss { cause, pins }) => {
                 let metadata = [("cause", cause.as_str().to_owned()), ("pins", pins.to_string())];

@@ -23,8 +23,8 @@ macro_rules! packages {
 }
 
 packages!(
-    audit, auth, backup, catalog, errors, operation, options, pool, pooler, query, server, settings, storage,
-    user
+    access, audit, auth, backup, catalog, errors, operation, options, pool, pooler, query, server, settings,
+    storage, user
 );
 
 mod redacted {

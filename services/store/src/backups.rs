@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::Store;
+use crate::access::governs;
 use crate::error::{Inconsistency, StoreError, store_variant};
 use crate::operations::{self, Operation};
 use crate::page::{Cursor, Page, PageRequest};
@@ -139,21 +140,23 @@ impl Backups<'_> {
         Ok(row.map(Backup::try_from).transpose()?)
     }
 
-    /// Lists a user's backups, newest first.
+    /// Lists the backups a user may see, newest first: their own, and those of servers that are theirs or where a role lets them.
     ///
     /// # Errors
     /// [`StoreError::InvalidCursor`] for a cursor of another listing.
-    pub async fn list(&self, owner_id: UserId, page: &PageRequest) -> Result<Page<Backup>, StoreError> {
+    pub async fn list(&self, user: UserId, page: &PageRequest) -> Result<Page<Backup>, StoreError> {
         let (after_time, after_id) = page.after.as_ref().map(Cursor::time_and_id).transpose()?.unzip();
         let mut connection = self.store.acquire().await?;
         let rows: Vec<BackupRow> = sqlx::query_as(concat!(
             "SELECT ",
             columns!(),
-            " FROM pgmoor.backups WHERE owner_id = $1 \
-             AND ($2::timestamptz IS NULL OR (create_time, id) < ($2, $3)) \
+            " FROM pgmoor.backups WHERE (owner_id = $1 OR EXISTS \
+                 (SELECT FROM pgmoor.servers AS s WHERE s.id = backups.server_id AND ",
+            governs!("$1", "backups.read"),
+            ")) AND ($2::timestamptz IS NULL OR (create_time, id) < ($2, $3)) \
              ORDER BY create_time DESC, id DESC LIMIT $4"
         ))
-        .bind(owner_id.as_uuid())
+        .bind(user.as_uuid())
         .bind(after_time)
         .bind(after_id)
         .bind(page.size.probe())

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 /// A row of `pgmoor.counters`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Counter {
+    Policy,
     Revocations,
     Settings,
     SigningKeys,
@@ -14,6 +15,7 @@ pub(crate) enum Counter {
 impl Counter {
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Policy => "policy",
             Self::Revocations => "revocations",
             Self::Settings => "settings",
             Self::SigningKeys => "signing_keys",

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::Store;
+use crate::access::sees;
 use crate::destination::DestinationRow;
 use crate::error::{Inconsistency, StoreError, store_variant, violated_constraint};
 use crate::etag::Etag;
@@ -93,7 +94,7 @@ pub enum Recognised {
 pub enum InstanceScope {
     /// All.
     All,
-    /// Those on which a user has a server.
+    /// Those behind the servers that a user may see.
     ServersOf(UserId),
 }
 
@@ -199,8 +200,9 @@ impl Instances<'_> {
             columns!(),
             " FROM pgmoor.instances AS i \
              WHERE ($1::uuid IS NULL OR EXISTS \
-                 (SELECT FROM pgmoor.servers AS s WHERE s.instance_id = i.id AND s.owner_id = $1)) \
-             AND ($2::timestamptz IS NULL OR (i.create_time, i.id) > ($2, $3)) \
+                 (SELECT FROM pgmoor.servers AS s WHERE s.instance_id = i.id AND ",
+            sees!("$1"),
+            ")) AND ($2::timestamptz IS NULL OR (i.create_time, i.id) > ($2, $3)) \
              ORDER BY i.create_time, i.id LIMIT $4"
         ))
         .bind(owner)
@@ -216,6 +218,24 @@ impl Instances<'_> {
         Ok(Page::from_rows(instances, page.size, |it| {
             Cursor::of_time_and_id(it.create_time, it.id.as_uuid())
         }))
+    }
+
+    /// Whether an instance is behind a server that a user may see.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_seen_by(&self, id: InstanceId, user: UserId) -> Result<bool, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let seen = sqlx::query_scalar(concat!(
+            "SELECT EXISTS (SELECT FROM pgmoor.servers AS s WHERE s.instance_id = $2 AND ",
+            sees!("$1"),
+            ")"
+        ));
+        Ok(seen
+            .bind(user.as_uuid())
+            .bind(id.as_uuid())
+            .fetch_one(&mut *connection)
+            .await?)
     }
 
     /// Changes an instance's budget and limits.

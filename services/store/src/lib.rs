@@ -31,6 +31,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod access;
 pub mod api_tokens;
 pub mod audit;
 pub mod backups;
@@ -40,6 +41,8 @@ mod destination;
 pub mod directory;
 mod error;
 mod etag;
+pub mod grants;
+pub mod groups;
 pub mod inspection_policies;
 pub mod instance_owners;
 pub mod instances;
@@ -51,6 +54,8 @@ pub mod operations;
 pub mod page;
 pub mod poolers;
 pub mod revocations;
+pub mod role_bindings;
+pub mod roles;
 mod schema;
 pub mod sealing_keys;
 pub mod servers;

@@ -20,6 +20,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::access::governs;
 use crate::error::{Inconsistency, StoreError, store_variant};
 use crate::page::{Cursor, Page, PageRequest};
 use crate::{Store, seconds};
@@ -236,21 +237,23 @@ impl Operations<'_> {
         Ok(row.map(Operation::try_from).transpose()?)
     }
 
-    /// Lists a user's operations, newest first.
+    /// Lists the operations a user may see, newest first: their own, and those of servers that are theirs or where a role lets them.
     ///
     /// # Errors
     /// [`StoreError::InvalidCursor`] for a cursor of another listing.
-    pub async fn list(&self, owner_id: UserId, page: &PageRequest) -> Result<Page<Operation>, StoreError> {
+    pub async fn list(&self, user: UserId, page: &PageRequest) -> Result<Page<Operation>, StoreError> {
         let (after_time, after_id) = page.after.as_ref().map(Cursor::time_and_id).transpose()?.unzip();
         let mut connection = self.store.acquire().await?;
         let rows: Vec<OperationRow> = sqlx::query_as(concat!(
             "SELECT ",
             columns!(),
-            " FROM pgmoor.operations AS o WHERE o.owner_id = $1 \
-             AND ($2::timestamptz IS NULL OR (o.create_time, o.id) < ($2, $3)) \
+            " FROM pgmoor.operations AS o WHERE (o.owner_id = $1 OR EXISTS \
+                 (SELECT FROM pgmoor.servers AS s WHERE s.id = o.server_id AND ",
+            governs!("$1", "operations.read"),
+            ")) AND ($2::timestamptz IS NULL OR (o.create_time, o.id) < ($2, $3)) \
              ORDER BY o.create_time DESC, o.id DESC LIMIT $4"
         ))
-        .bind(owner_id.as_uuid())
+        .bind(user.as_uuid())
         .bind(after_time)
         .bind(after_id)
         .bind(page.size.probe())

@@ -5,16 +5,20 @@
 
 mod credential;
 mod import;
+mod policy;
 mod row;
 
+use domain::access::{Principal, ServerPolicy};
 use domain::endpoint::Destination;
-use domain::id::{InstanceId, OperationId, ServerId, UserId};
+use domain::id::{GroupId, InstanceId, OperationId, ServerId, UserId};
 use domain::name::{DisplayName, Identifier};
 use sqlx::{Connection as _, PgConnection};
 use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::access::sees;
+use crate::counter::Counter;
 use crate::destination::DestinationRow;
 use crate::error::{Inconsistency, StoreError, store_variant, violated_constraint};
 use crate::etag::Etag;
@@ -35,8 +39,12 @@ const ATTEMPTS: usize = 3;
 pub struct Server {
     /// The id.
     pub id: ServerId,
-    /// Whose it is.
+    /// Whose it is, or who handed it over to the group that owns it.
     pub owner_id: UserId,
+    /// The group that owns it, if one does.
+    pub owner_group: Option<GroupId>,
+    /// What it allows.
+    pub policy: ServerPolicy,
     /// The group it stands in.
     pub group: DisplayName,
     /// What its owner calls it. Unique within owner and group.
@@ -59,6 +67,17 @@ pub struct Server {
     pub update_time: OffsetDateTime,
     /// Changes with every change.
     pub etag: Etag,
+}
+
+impl Server {
+    /// Whose it is.
+    #[must_use]
+    pub fn owner(&self) -> Principal {
+        match self.owner_group {
+            Some(group) => Principal::Group(group),
+            None => Principal::User(self.owner_id),
+        }
+    }
 }
 
 /// A server to register.
@@ -97,6 +116,8 @@ pub struct ServerChange {
     pub username: Option<Identifier>,
     /// The comment.
     pub comment: Option<String>,
+    /// Whose it is.
+    pub owner: Option<Principal>,
     /// The etag as read before; `None` to change whatever is there.
     pub etag: Option<Etag>,
 }
@@ -130,6 +151,9 @@ pub enum UpdateServerError {
     /// The owner has another server of that name in that group.
     #[error("the owner has a server of that name in that group")]
     NameTaken,
+    /// There is no such user or group.
+    #[error("there is no such user or group")]
+    OwnerNotFound,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -178,6 +202,7 @@ impl From<sqlx::Error> for UpdateServerError {
     fn from(error: sqlx::Error) -> Self {
         match violated_constraint(&error) {
             Some("servers_name_key") => Self::NameTaken,
+            Some("servers_owner_id" | "servers_owner_group_id") => Self::OwnerNotFound,
             _ => Self::Store(error.into()),
         }
     }
@@ -192,7 +217,7 @@ impl From<Inconsistency> for UpdateServerError {
 /// The columns of [`ServerRow`], of a table with the alias `s`.
 macro_rules! columns {
     () => {
-        "s.id, s.owner_id, s.group_name, s.display_name, s.instance_id, s.endpoints, s.tls_mode, \
+        "s.id, s.owner_id, s.owner_group_id, s.policy, s.group_name, s.display_name, s.instance_id, s.endpoints, s.tls_mode, \
          s.root_certificates, \
          s.maintenance_database, s.username, s.comment, s.version, s.create_time, s.update_time, \
          EXISTS (SELECT FROM pgmoor.credentials AS c WHERE c.server_id = s.id) AS has_password"
@@ -278,24 +303,33 @@ impl Servers<'_> {
         Ok(row.map(Server::try_from).transpose()?)
     }
 
-    /// Lists a user's servers by group and display name.
+    /// Lists the servers a user may see, by group and display name.
     ///
     /// # Errors
     /// [`StoreError::InvalidCursor`] for a cursor of another listing.
-    pub async fn list(&self, owner_id: UserId, page: &PageRequest) -> Result<Page<Server>, StoreError> {
-        let after = page.after.as_ref().map(Cursor::parts::<2>).transpose()?;
-        let (after_group, after_name) = after.map(|[group, name]| (group, name)).unzip();
+    pub async fn list(&self, user: UserId, page: &PageRequest) -> Result<Page<Server>, StoreError> {
+        let after = page.after.as_ref().map(Cursor::parts::<3>).transpose()?;
+        let after = after.map(|[group, name, id]| {
+            let id = Uuid::try_parse(&id).map_err(|_| StoreError::InvalidCursor)?;
+            Ok::<_, StoreError>((group, name, id))
+        });
+        let (after_group, after_name, after_id) = match after.transpose()? {
+            Some((group, name, id)) => (Some(group), Some(name), Some(id)),
+            None => (None, None, None),
+        };
         let mut connection = self.store.acquire().await?;
         let rows: Vec<ServerRow> = sqlx::query_as(concat!(
             "SELECT ",
             columns!(),
-            " FROM pgmoor.servers AS s WHERE s.owner_id = $1 \
-             AND ($2::text IS NULL OR (s.group_name, s.display_name) > ($2, $3)) \
-             ORDER BY s.group_name, s.display_name LIMIT $4"
+            " FROM pgmoor.servers AS s WHERE ",
+            sees!("$1"),
+            " AND ($2::text IS NULL OR (s.group_name, s.display_name, s.id) > ($2, $3, $4)) \
+             ORDER BY s.group_name, s.display_name, s.id LIMIT $5"
         ))
-        .bind(owner_id.as_uuid())
+        .bind(user.as_uuid())
         .bind(after_group)
         .bind(after_name)
+        .bind(after_id)
         .bind(page.size.probe())
         .fetch_all(&mut *connection)
         .await?;
@@ -304,7 +338,11 @@ impl Servers<'_> {
             .map(Server::try_from)
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Page::from_rows(servers, page.size, |server| {
-            Cursor::of([server.group.to_string(), server.display_name.to_string()])
+            Cursor::of([
+                server.group.to_string(),
+                server.display_name.to_string(),
+                server.id.to_string(),
+            ])
         }))
     }
 
@@ -331,6 +369,9 @@ impl Servers<'_> {
                 written => written?,
             }
             let row = read(&mut tx, id).await?;
+            if before.owner() != after.owner() || before.group != after.group {
+                Counter::Policy.next(&mut tx).await?;
+            }
             tx.commit().await?;
             return Ok(row.try_into()?);
         }
@@ -359,6 +400,7 @@ impl Servers<'_> {
             .bind(id.as_uuid())
             .execute(&mut *tx)
             .await?;
+        Counter::Policy.next(&mut tx).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -377,6 +419,11 @@ fn apply(mut server: Server, change: &ServerChange) -> Server {
     server.maintenance_database = change.maintenance_database.unwrap_or(server.maintenance_database);
     server.username = change.username.unwrap_or(server.username);
     server.comment = change.comment.unwrap_or(server.comment);
+    match change.owner {
+        Some(Principal::User(user)) => (server.owner_id, server.owner_group) = (user, None),
+        Some(Principal::Group(group)) => server.owner_group = Some(group),
+        None => {}
+    }
     server
 }
 
@@ -419,7 +466,7 @@ async fn write(tx: &mut PgConnection, before: &Server, after: &Server) -> Result
     sqlx::query(
         "UPDATE pgmoor.servers SET group_name = $2, display_name = $3, instance_id = $4, endpoints = $5, \
          tls_mode = $6, root_certificates = $7, maintenance_database = $8, username = $9, comment = $10, \
-         version = version + 1, update_time = clock_timestamp() WHERE id = $1",
+         owner_id = $11, owner_group_id = $12, version = version + 1, update_time = clock_timestamp() WHERE id = $1",
     )
     .bind(after.id.as_uuid())
     .bind(after.group.as_str())
@@ -431,6 +478,8 @@ async fn write(tx: &mut PgConnection, before: &Server, after: &Server) -> Result
     .bind(after.maintenance_database.as_str())
     .bind(after.username.as_str())
     .bind(&after.comment)
+    .bind(after.owner_id.as_uuid())
+    .bind(after.owner_group.map(GroupId::as_uuid))
     .execute(tx)
     .await
     .map(drop)

@@ -6,11 +6,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use domain::access::Access;
 use domain::id::{IncarnationId, InstanceId, ServerId, UserId};
 use domain::name::Identifier;
 use domain::pin::Pins;
 use domain::session::SessionId;
-use domain::session_access::SessionAccess;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -41,7 +41,7 @@ pub struct Session {
     /// How it holds a backend.
     pub mode: Mode,
     /// What it may do.
-    pub access: SessionAccess,
+    pub access: Access,
     /// The database.
     pub database: Identifier,
     /// The role it logs in as.
@@ -383,10 +383,10 @@ impl<'a> From<&'a Session> for NewRow<'a> {
     }
 }
 
-const fn access_name(access: SessionAccess) -> &'static str {
+const fn access_name(access: Access) -> &'static str {
     match access {
-        SessionAccess::ReadOnly => "read_only",
-        SessionAccess::ReadWrite => "read_write",
+        Access::ReadOnly => "read_only",
+        Access::ReadWrite => "read_write",
     }
 }
 
@@ -456,8 +456,8 @@ impl TryFrom<Row> for Session {
                 _ => return Err(wrong("mode")),
             },
             access: match row.access.as_str() {
-                "read_only" => SessionAccess::ReadOnly,
-                "read_write" => SessionAccess::ReadWrite,
+                "read_only" => Access::ReadOnly,
+                "read_write" => Access::ReadWrite,
                 _ => return Err(wrong("access")),
             },
             database: row.database_name.parse().map_err(|_| wrong("database_name"))?,

@@ -11,6 +11,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::counter::Counter;
 use crate::error::{Inconsistency, StoreError, store_variant, violated_constraint};
 use crate::etag::Etag;
 use crate::logins::EndReason;
@@ -306,6 +307,10 @@ impl Users<'_> {
             logins::end_all(&mut tx, id, EndReason::Disabled).await?;
             api_tokens::revoke_all(&mut tx, id).await?;
             revocations::append(&mut tx, &[Subject::User(id)]).await?;
+        }
+        if disabled != before.disabled {
+            // Poolers decide anew what the user may use.
+            Counter::Policy.next(&mut tx).await?;
         }
         tx.commit().await?;
         Ok(row.try_into()?)

@@ -1,13 +1,13 @@
 //! DeleteBackup.
 
+use domain::access::Permission;
 use rpc::backup::v1::{DeleteBackupRequest, DeleteBackupResponse};
 use storage::ArtifactKey;
 use store::backups::{Backup, DeleteBackupError};
 
-use super::owned::{missing, owned};
 use crate::context::{Call, Context};
 use crate::error::{Error, ResourceKind};
-use crate::resource;
+use crate::{access, resource};
 
 /// Deletes a backup with its artifact.
 pub(super) async fn delete_backup(
@@ -15,10 +15,10 @@ pub(super) async fn delete_backup(
     call: Call<DeleteBackupRequest>,
 ) -> Result<DeleteBackupResponse, Error> {
     let id = resource::backup("name", &call.message.name)?;
-    owned(api, &call.caller, id).await?;
+    access::backup(api, &call.caller, id, Permission::BackupsDelete).await?;
     let deleted = api.store.backups().delete(id).await;
     let backup = deleted.map_err(|error| match error {
-        DeleteBackupError::NotFound => missing(id),
+        DeleteBackupError::NotFound => access::no_backup(id),
         DeleteBackupError::InUse { operations } => Error::InUse {
             kind: ResourceKind::Backup,
             name: format!("backups/{id}"),

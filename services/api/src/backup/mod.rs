@@ -6,7 +6,6 @@
 mod convert;
 mod delete_backup;
 mod enqueue;
-mod owned;
 mod read;
 mod request_id;
 mod start_backup;
@@ -19,8 +18,6 @@ use rpc::backup::v1::backup_service_server::BackupService;
 
 use crate::context::Context;
 use crate::rpcs::rpcs;
-
-pub(crate) use owned::owned;
 
 /// Serves `pgmoor.backup.v1.BackupService`.
 #[derive(Debug)]

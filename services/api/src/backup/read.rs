@@ -1,13 +1,13 @@
 //! GetBackup, ListBackups.
 
+use domain::access::Permission;
 use domain::page::PageScope;
 use rpc::backup::v1::{GetBackupRequest, GetBackupResponse, ListBackupsRequest, ListBackupsResponse};
 
 use super::convert;
-use super::owned::owned;
 use crate::context::{Call, Context};
 use crate::error::Error;
-use crate::{paging, resource};
+use crate::{access, paging, resource};
 
 /// Reads a backup.
 pub(super) async fn get_backup(
@@ -15,13 +15,13 @@ pub(super) async fn get_backup(
     call: Call<GetBackupRequest>,
 ) -> Result<GetBackupResponse, Error> {
     let id = resource::backup("name", &call.message.name)?;
-    let backup = owned(api, &call.caller, id).await?;
+    let backup = access::backup(api, &call.caller, id, Permission::BackupsRead).await?;
     Ok(GetBackupResponse {
         backup: Some(convert::backup(&backup)),
     })
 }
 
-/// Lists the caller's backups, newest first.
+/// Lists the backups the caller may see, newest first.
 pub(super) async fn list_backups(
     api: &Context,
     call: Call<ListBackupsRequest>,

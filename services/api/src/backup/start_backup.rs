@@ -1,5 +1,6 @@
 //! StartBackup.
 
+use domain::access::Permission;
 use domain::backup::{BackupRequest, MAX_COMPRESSION};
 use domain::id::{BackupId, OperationId};
 use domain::operation::OperationKind;
@@ -11,7 +12,7 @@ use super::enqueue::enqueue;
 use super::request_id::request_id;
 use crate::context::{Call, Context};
 use crate::error::{Error, Violations};
-use crate::{operation, resource, server};
+use crate::{access, operation, resource};
 
 /// Queues a backup.
 pub(super) async fn start_backup(
@@ -32,7 +33,8 @@ pub(super) async fn start_backup(
     };
     violations.done()?;
     let server = resource::server("server", &request.server)?;
-    let server = server::owned(api, &call.caller, server).await?;
+    let permission = Permission::BackupsCreate;
+    let server = access::database(api, &call.caller, server, permission, &request.database).await?;
     let database = convert::database(&request.database, &server.maintenance_database)?;
     let compression = match compression {
         Some(level) => level,

@@ -1,6 +1,6 @@
 //! StartRestore.
 
-use domain::access::Caller;
+use domain::access::{Caller, Permission};
 use domain::backup::RestoreRequest;
 use domain::file_path::FilePath;
 use domain::id::{BackupId, OperationId};
@@ -11,11 +11,10 @@ use store::operations::NewOperation;
 
 use super::convert;
 use super::enqueue::enqueue;
-use super::owned::owned;
 use super::request_id::request_id;
 use crate::context::{Call, Context};
 use crate::error::{Error, Violations};
-use crate::{operation, resource, server, storage};
+use crate::{access, operation, resource, storage};
 
 /// Queues a restore.
 pub(super) async fn start_restore(
@@ -28,7 +27,8 @@ pub(super) async fn start_restore(
     let request_id = request_id(&id, "StartRestore", &request, &mut violations);
     violations.done()?;
     let server = resource::server("server", &request.server)?;
-    let server = server::owned(api, &call.caller, server).await?;
+    let permission = Permission::BackupsRestore;
+    let server = access::database(api, &call.caller, server, permission, &request.database).await?;
     let database = convert::database(&request.database, &server.maintenance_database)?;
     let (backup_id, file) = source(api, &call.caller, request.source.as_ref()).await?;
     let wanted = RestoreRequest {
@@ -56,7 +56,7 @@ pub(super) async fn start_restore(
     })
 }
 
-/// What is restored: a backup or a file, which the caller has.
+/// What is restored: a backup or a file, which the caller may see.
 async fn source(
     api: &Context,
     caller: &Caller,
@@ -65,7 +65,8 @@ async fn source(
     match source {
         Some(Source::Backup(name)) => {
             let id = resource::backup("backup", name)?;
-            Ok((Some(owned(api, caller, id).await?.id), None))
+            let backup = access::backup(api, caller, id, Permission::BackupsRead).await?;
+            Ok((Some(backup.id), None))
         }
         Some(Source::File(name)) => {
             let path = storage::path("file", name, caller)?;

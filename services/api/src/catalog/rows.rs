@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::access::Permission;
 use domain::page::{PageScope, page_size};
 use futures::StreamExt as _;
 use rpc::error;
@@ -18,7 +19,7 @@ use crate::context::{Call, Context};
 use crate::database;
 use crate::duration;
 use crate::error::Error;
-use crate::{resource, server};
+use crate::{access, resource};
 
 /// A catalog query that takes longer is stuck behind a lock.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -78,7 +79,9 @@ impl Listing<'_> {
             .iter()
             .fold(scope, |scope, argument| scope.with(argument));
         let after = scope.cursor(self.page_token)?.unwrap_or_default();
-        let instance = server::owned(api, &call.caller, id).await?.instance_id;
+        let permission = Permission::SessionsUse;
+        let server = access::database(api, &call.caller, id, permission, self.database).await?;
+        let instance = server.instance_id;
         // One more than the page holds tells that another page follows.
         let limit = (u64::from(size) + 1).to_string();
         let parameters = self

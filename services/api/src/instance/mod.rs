@@ -1,6 +1,6 @@
 //! Physical PostgreSQL endpoints and their budgets: the handlers of InstanceService.
 //!
-//! Invariant: an instance is seen by those who have a server on it, and by administrators.
+//! Invariant: an instance is seen by those who may see a server on it, and by those who may see all.
 
 mod convert;
 mod limits;

@@ -1,11 +1,9 @@
 //! GetInstance, ListInstances.
 
-use domain::access::Caller;
-use domain::id::{InstanceId, UserId};
+use domain::access::{Caller, Permission};
 use domain::page::PageScope;
 use rpc::server::v1::{GetInstanceRequest, GetInstanceResponse, ListInstancesRequest, ListInstancesResponse};
 use store::instances::InstanceScope;
-use store::{PageRequest, PageSize, StoreError};
 
 use super::convert;
 use crate::context::{Call, Context};
@@ -14,7 +12,7 @@ use crate::{paging, resource};
 
 /// The instances a caller may see.
 fn visible_to(caller: &Caller) -> InstanceScope {
-    if caller.administrator {
+    if caller.may_everywhere(Permission::InstancesRead) {
         InstanceScope::All
     } else {
         InstanceScope::ServersOf(caller.user)
@@ -28,31 +26,15 @@ pub(super) async fn get_instance(
 ) -> Result<GetInstanceResponse, Error> {
     let id = resource::instance("name", &call.message.name)?;
     let missing = || Error::not_found(ResourceKind::Instance, &call.message.name);
-    if !call.caller.administrator && !has_server_on(api, call.caller.user, id).await? {
+    let seen = call.caller.may_everywhere(Permission::InstancesRead)
+        || api.store.instances().is_seen_by(id, call.caller.user).await?;
+    if !seen {
         return Err(missing());
     }
     let instance = api.store.instances().get(id).await?.ok_or_else(missing)?;
     Ok(GetInstanceResponse {
         instance: Some(convert::instance(&instance)),
     })
-}
-
-/// Whether the user has a server on the instance.
-async fn has_server_on(api: &Context, user: UserId, instance: InstanceId) -> Result<bool, StoreError> {
-    let mut request = PageRequest {
-        size: PageSize::new(u32::MAX),
-        after: None,
-    };
-    loop {
-        let page = api.store.servers().list(user, &request).await?;
-        if page.items.iter().any(|server| server.instance_id == instance) {
-            return Ok(true);
-        }
-        request.after = page.next;
-        if request.after.is_none() {
-            return Ok(false);
-        }
-    }
 }
 
 /// Lists the instances the caller may see, oldest first.

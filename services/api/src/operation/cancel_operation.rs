@@ -1,12 +1,12 @@
 //! CancelOperation.
 
+use domain::access::Permission;
 use rpc::operation::v1::{CancelOperationRequest, CancelOperationResponse};
 
 use super::convert;
-use super::owned::{missing, owned};
 use crate::context::{Call, Context};
 use crate::error::Error;
-use crate::resource;
+use crate::{access, resource};
 
 /// Asks for an operation to be cancelled. One that has ended stays as it is; asking again changes nothing.
 pub(super) async fn cancel_operation(
@@ -14,9 +14,9 @@ pub(super) async fn cancel_operation(
     call: Call<CancelOperationRequest>,
 ) -> Result<CancelOperationResponse, Error> {
     let id = resource::operation("name", &call.message.name)?;
-    owned(api, &call.caller, id).await?;
+    access::operation(api, &call.caller, id, Permission::OperationsCancel).await?;
     let cancelled = api.store.operations().cancel(id).await?;
-    let operation = cancelled.ok_or_else(|| missing(id))?;
+    let operation = cancelled.ok_or_else(|| access::no_operation(id))?;
     Ok(CancelOperationResponse {
         operation: Some(convert::operation(&operation)),
     })

@@ -1,12 +1,12 @@
 //! Background work: the handlers of OperationService.
 //!
-//! Invariant: an operation is its owner's, to everybody else it is as good as missing; and what is told of
+//! Invariant: an operation is its owner's, and theirs who may see those of its server; to everybody else it is as good as
+//! missing; and what is told of
 //! one is what the config database says, whichever instance is asked.
 
 mod cancel_operation;
 pub(crate) mod convert;
 mod delete_operation;
-mod owned;
 mod read;
 mod read_operation_log;
 mod wait_operation;

@@ -1,15 +1,15 @@
 //! GetOperation, ListOperations.
 
+use domain::access::Permission;
 use domain::page::PageScope;
 use rpc::operation::v1::{
     GetOperationRequest, GetOperationResponse, ListOperationsRequest, ListOperationsResponse,
 };
 
 use super::convert;
-use super::owned::owned;
 use crate::context::{Call, Context};
 use crate::error::Error;
-use crate::{paging, resource};
+use crate::{access, paging, resource};
 
 /// Reads an operation.
 pub(super) async fn get_operation(
@@ -17,13 +17,13 @@ pub(super) async fn get_operation(
     call: Call<GetOperationRequest>,
 ) -> Result<GetOperationResponse, Error> {
     let id = resource::operation("name", &call.message.name)?;
-    let operation = owned(api, &call.caller, id).await?;
+    let operation = access::operation(api, &call.caller, id, Permission::OperationsRead).await?;
     Ok(GetOperationResponse {
         operation: Some(convert::operation(&operation)),
     })
 }
 
-/// Lists the caller's operations, newest first.
+/// Lists the operations the caller may see, newest first.
 pub(super) async fn list_operations(
     api: &Context,
     call: Call<ListOperationsRequest>,

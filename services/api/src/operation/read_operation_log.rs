@@ -3,13 +3,13 @@
 //! Offsets count the bytes of the log as it was printed. A piece ends between two characters; bytes that are
 //! no UTF-8 become U+FFFD in the text and still count as what they were.
 
+use domain::access::Permission;
 use rpc::operation::v1::{ReadOperationLogRequest, ReadOperationLogResponse};
 use store::operations::{LogPiece, ReadLogError};
 
-use super::owned::{missing, owned};
 use crate::context::{Call, Context};
 use crate::error::{Error, Violations};
-use crate::resource;
+use crate::{access, resource};
 
 /// Bytes of a piece where the request does not say.
 const DEFAULT_LIMIT: u32 = 64 * 1024;
@@ -41,10 +41,10 @@ pub(super) async fn read_operation_log(
         0 => DEFAULT_LIMIT,
         limit => limit.clamp(MIN_LIMIT, MAX_LIMIT),
     };
-    owned(api, &call.caller, id).await?;
+    access::operation(api, &call.caller, id, Permission::OperationsRead).await?;
     let piece = api.store.operations().read_log(id, offset, limit).await;
     let piece = piece.map_err(|error| match error {
-        ReadLogError::NotFound => missing(id),
+        ReadLogError::NotFound => access::no_operation(id),
         ReadLogError::OffsetOutOfRange { size } => Error::OffsetOutOfRange { offset: size },
         ReadLogError::Store(error) => Error::Store(error),
     })?;

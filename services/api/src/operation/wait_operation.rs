@@ -1,5 +1,6 @@
 //! WaitOperation.
 
+use domain::access::Permission;
 use std::time::Duration;
 
 use rpc::operation::v1::{WaitOperationRequest, WaitOperationResponse};
@@ -7,11 +8,10 @@ use tokio::time::{Instant, sleep_until};
 use tonic::metadata::MetadataMap;
 
 use super::convert;
-use super::owned::owned;
 use crate::context::{Call, Context};
 use crate::duration;
 use crate::error::Error;
-use crate::resource;
+use crate::{access, resource};
 
 /// How long a call waits where the request does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ pub(super) async fn wait_operation(
     };
     let enough = Instant::now() + timeout;
     let enough = deadline.map_or(enough, |deadline| deadline.min(enough));
-    let mut operation = owned(api, &call.caller, id).await?;
+    let mut operation = access::operation(api, &call.caller, id, Permission::OperationsRead).await?;
     if !operation.state.is_done() {
         tokio::select! {
             () = api.waits.ended(id) => {}
@@ -42,7 +42,7 @@ pub(super) async fn wait_operation(
             () = api.drain.cancelled() => {}
             refusal = api.verifier.watch(&call.caller) => return Err(refusal.into()),
         }
-        operation = owned(api, &call.caller, id).await?;
+        operation = access::operation(api, &call.caller, id, Permission::OperationsRead).await?;
     }
     Ok(WaitOperationResponse {
         operation: Some(convert::operation(&operation)),

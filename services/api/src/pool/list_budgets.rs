@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use domain::access::Caller;
+use domain::access::{Caller, Permission};
 use rpc::pool::v1::{Budget, ListBudgetsRequest, ListBudgetsResponse};
 use rpc::pooler::v1::Section;
 use store::instances::{Instance, InstanceScope};
@@ -41,7 +41,7 @@ pub(super) async fn list_budgets(
 }
 
 async fn visible_instances(api: &Context, caller: &Caller) -> Result<Vec<Instance>, StoreError> {
-    let scope = if caller.administrator {
+    let scope = if caller.may_everywhere(Permission::PoolsRead) {
         InstanceScope::All
     } else {
         InstanceScope::ServersOf(caller.user)

@@ -1,10 +1,12 @@
 //! ListPoolers.
 
+use domain::access::Permission;
 use rpc::pool::v1::{ListPoolersRequest, ListPoolersResponse, Pooler, PoolerState};
 use rpc::pooler::v1::Section;
 
+use super::names;
 use super::page::Wanted;
-use super::{administrators_only, names};
+use crate::access;
 use crate::context::{Call, Context};
 use crate::error::Error;
 
@@ -13,7 +15,8 @@ pub(super) async fn list_poolers(
     api: &Context,
     call: Call<ListPoolersRequest>,
 ) -> Result<ListPoolersResponse, Error> {
-    administrators_only(&call, "to see the poolers")?;
+    // Of no use to those who do not see everybody's.
+    access::everywhere(&call.caller, Permission::PoolsRead)?;
     let wanted = Wanted {
         method: "ListPoolers",
         page_size: call.message.page_size,

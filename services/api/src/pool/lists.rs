@@ -1,5 +1,6 @@
 //! The lists that poolers show as they are.
 
+use domain::access::Permission;
 use rpc::pool::v1::{
     Backend, Client, DatabaseStats, ListBackendsRequest, ListBackendsResponse, ListClientsRequest,
     ListClientsResponse, ListPoolsRequest, ListPoolsResponse, ListStatsRequest, ListStatsResponse,
@@ -7,8 +8,9 @@ use rpc::pool::v1::{
 };
 use rpc::pooler::v1::{Section, ShowPoolerResponse};
 
+use super::names;
 use super::page::{PageOfList, key};
-use super::{administrators_only, names};
+use crate::access;
 use crate::context::{Call, Context};
 use crate::error::Error;
 
@@ -119,7 +121,8 @@ pub(super) async fn list_stats(
     api: &Context,
     call: Call<ListStatsRequest>,
 ) -> Result<ListStatsResponse, Error> {
-    administrators_only(&call, "to see the statistics of all")?;
+    // Of no use to those who do not see everybody's.
+    access::everywhere(&call.caller, Permission::PoolsRead)?;
     let by = |stats: &DatabaseStats| key([&stats.instance, &stats.server, &stats.database, &stats.pooler]);
     let entries = |shown: ShowPoolerResponse| shown.stats;
     let page = shown(api, &call, Section::Stats, entries, |stats| &stats.instance, by);
@@ -136,7 +139,8 @@ pub(super) async fn list_waiters(
     api: &Context,
     call: Call<ListWaitersRequest>,
 ) -> Result<ListWaitersResponse, Error> {
-    administrators_only(&call, "to see who waits")?;
+    // Of no use to those who do not see everybody's.
+    access::everywhere(&call.caller, Permission::PoolsRead)?;
     let by = |waiter: &Waiter| {
         let position = format!("{:010}", waiter.position);
         key([&waiter.instance, &position, &waiter.claimant, &waiter.pooler])

@@ -16,8 +16,7 @@ use domain::session::PoolerId;
 use rpc::pool::v1 as proto;
 use rpc::pool::v1::pool_service_server::PoolService;
 
-use crate::context::{Call, Context};
-use crate::error::Error;
+use crate::context::Context;
 use crate::rpcs::rpcs;
 
 /// Serves `pgmoor.pool.v1.PoolService`.
@@ -46,13 +45,4 @@ rpcs! {
 fn names(poolers: &[PoolerId]) -> Vec<String> {
     let names = poolers.iter().map(|pooler| format!("poolers/{pooler}"));
     names.collect()
-}
-
-/// Refuses a list that is of no use without seeing everybody's.
-fn administrators_only<T>(call: &Call<T>, action: &'static str) -> Result<(), Error> {
-    if call.caller.administrator {
-        Ok(())
-    } else {
-        Err(Error::PermissionMissing { action })
-    }
 }

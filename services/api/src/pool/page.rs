@@ -99,7 +99,7 @@ pub(super) fn key<const N: usize>(parts: [&str; N]) -> String {
 mod tests {
     use std::collections::HashSet;
 
-    use domain::access::CredentialKind;
+    use domain::access::{CredentialKind, PermissionSet};
     use domain::id::{LoginId, UserId};
     use domain::random::SeededRandom;
     use time::OffsetDateTime;
@@ -126,6 +126,7 @@ mod tests {
             username: "alice".to_owned(),
             display_name: "Alice".to_owned(),
             administrator: true,
+            everywhere: PermissionSet::NONE,
             credential: CredentialKind::AccessToken {
                 login: LoginId::generate(&random),
             },

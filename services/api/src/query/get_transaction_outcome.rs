@@ -1,12 +1,13 @@
 //! GetTransactionOutcome.
 
+use domain::access::Permission;
 use rpc::query::v1::{GetTransactionOutcomeRequest, GetTransactionOutcomeResponse};
 
 use crate::context::{Call, Context};
 use crate::error::Error;
-use crate::{resource, server};
+use crate::{access, resource};
 
-/// Asks a server of the caller what became of a transaction.
+/// Asks a server what became of a transaction.
 pub(crate) async fn get_transaction_outcome(
     api: &Context,
     call: Call<GetTransactionOutcomeRequest>,
@@ -15,7 +16,8 @@ pub(crate) async fn get_transaction_outcome(
     if call.message.transaction.is_none() {
         return Err(Error::invalid("transaction", "must be given"));
     }
-    let instance = server::owned(api, &call.caller, id).await?.instance_id;
+    let server = access::server(api, &call.caller, id, Permission::SessionsUse).await?;
+    let instance = server.instance_id;
     Ok(api
         .sessions
         .get_transaction_outcome(&call.token, instance, call.message)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::access::Permission;
 use domain::settings::{Kind, SESSION_IDLE_TIMEOUT};
 use rpc::query::v1::{OpenSessionRequest, OpenSessionResponse, SessionAccess, SessionMode};
 
@@ -10,14 +11,14 @@ use crate::context::{Call, Context};
 use crate::database;
 use crate::duration;
 use crate::error::{Error, Violations};
-use crate::{resource, server};
+use crate::{access, resource};
 
 /// How long to wait for a connection within the budget where the request does not say.
 const DEFAULT_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest such wait.
 const MAX_QUEUE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Opens a session on a server of the caller.
+/// Opens a session on a server that the caller may use.
 pub(crate) async fn open_session(
     api: &Context,
     call: Call<OpenSessionRequest>,
@@ -57,7 +58,9 @@ pub(crate) async fn open_session(
     let queue_timeout = violations.check("queue_timeout", queue_timeout(request.queue_timeout));
     violations.done()?;
     request.queue_timeout = queue_timeout.map(duration::encode);
-    let instance = server::owned(api, &call.caller, id).await?.instance_id;
+    let permission = Permission::SessionsUse;
+    let server = access::database(api, &call.caller, id, permission, &request.database).await?;
+    let instance = server.instance_id;
     let session = api.sessions.open_session(&call.token, instance, request).await?;
     if let Ok(name) = session.name.parse() {
         note(name);

@@ -1,5 +1,6 @@
 //! RunQuery: a script without a session, its results in one message.
 
+use domain::access::Permission;
 use domain::settings::Settings;
 use futures::StreamExt as _;
 use rpc::pooler::v1::RunScriptRequest;
@@ -11,7 +12,7 @@ use super::script;
 use crate::context::{Call, Context};
 use crate::database;
 use crate::error::Error;
-use crate::{resource, server};
+use crate::{access, resource};
 
 /// Runs a script on a backend of its own.
 pub(crate) async fn run_query(api: &Context, call: Call<RunQueryRequest>) -> Result<RunQueryResponse, Error> {
@@ -34,7 +35,9 @@ pub(crate) async fn run_query(api: &Context, call: Call<RunQueryRequest>) -> Res
     if SessionAccess::try_from(request.access).is_err() {
         return Err(Error::invalid("access", "is not a known value"));
     }
-    let instance = server::owned(api, &call.caller, id).await?.instance_id;
+    let permission = Permission::SessionsUse;
+    let server = access::database(api, &call.caller, id, permission, &request.database).await?;
+    let instance = server.instance_id;
     let run = RunScriptRequest {
         server: request.server,
         database: request.database,

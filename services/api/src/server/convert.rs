@@ -27,7 +27,7 @@ pub(super) fn server(server: &Server) -> proto::Server {
         username: server.username.to_string(),
         has_password: server.has_password,
         comment: server.comment.clone(),
-        owner: format!("users/{}", server.owner_id),
+        owner: server.owner().to_string(),
         create_time: Some(timestamp(server.create_time)),
         update_time: Some(timestamp(server.update_time)),
         etag: server.etag.to_string(),

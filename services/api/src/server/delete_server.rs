@@ -1,13 +1,13 @@
 //! DeleteServer.
 
+use domain::access::Permission;
 use rpc::server::v1::{DeleteServerRequest, DeleteServerResponse};
 use store::Etag;
 use store::servers::DeleteServerError;
 
-use super::owned::{missing, owned};
 use crate::context::{Call, Context};
 use crate::error::{Error, ResourceKind};
-use crate::resource;
+use crate::{access, resource};
 
 /// Forgets a server.
 pub(super) async fn delete_server(
@@ -15,14 +15,14 @@ pub(super) async fn delete_server(
     call: Call<DeleteServerRequest>,
 ) -> Result<DeleteServerResponse, Error> {
     let id = resource::server("name", &call.message.name)?;
-    owned(api, &call.caller, id).await?;
+    access::server(api, &call.caller, id, Permission::ServersDelete).await?;
     let etag = (!call.message.etag.is_empty()).then(|| Etag::new(call.message.etag));
     api.store
         .servers()
         .delete(id, etag.as_ref())
         .await
         .map_err(|error| match error {
-            DeleteServerError::NotFound => missing(id),
+            DeleteServerError::NotFound => access::no_server(id),
             DeleteServerError::EtagMismatch => Error::EtagMismatch,
             DeleteServerError::InUse { operations } => Error::InUse {
                 kind: ResourceKind::Server,

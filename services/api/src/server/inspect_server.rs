@@ -1,11 +1,11 @@
 //! InspectServer.
 
+use domain::access::Permission;
 use rpc::server::v1::{InspectServerRequest, InspectServerResponse};
 
-use super::owned::owned;
 use crate::context::{Call, Context};
 use crate::error::Error;
-use crate::{database, resource};
+use crate::{access, resource};
 
 /// Has the pooler that serves a server look what its role may do.
 pub(super) async fn inspect_server(
@@ -13,8 +13,9 @@ pub(super) async fn inspect_server(
     call: Call<InspectServerRequest>,
 ) -> Result<InspectServerResponse, Error> {
     let id = resource::server("name", &call.message.name)?;
-    database::check(&call.message.database)?;
-    let instance = owned(api, &call.caller, id).await?.instance_id;
+    let permission = Permission::ServersUse;
+    let server = access::database(api, &call.caller, id, permission, &call.message.database).await?;
+    let instance = server.instance_id;
     Ok(api
         .sessions
         .inspect_server(&call.token, instance, call.message)

@@ -1,15 +1,15 @@
 //! GetInspectionPolicy and UpdateInspectionPolicy.
 
+use domain::access::Permission;
 use rpc::server::v1::{
     GetInspectionPolicyRequest, GetInspectionPolicyResponse, InspectionPolicy, UpdateInspectionPolicyRequest,
     UpdateInspectionPolicyResponse,
 };
 use store::inspection_policies::InspectionPolicy as Policy;
 
-use super::owned::{missing, owned};
 use crate::context::{Call, Context};
 use crate::error::{Error, Violations};
-use crate::resource;
+use crate::{access, resource};
 
 /// Most entries of a list.
 const MOST: usize = 200;
@@ -22,7 +22,7 @@ pub(super) async fn get_inspection_policy(
     call: Call<GetInspectionPolicyRequest>,
 ) -> Result<GetInspectionPolicyResponse, Error> {
     let id = resource::server("name", &call.message.name)?;
-    let server = owned(api, &call.caller, id).await?;
+    let server = access::server(api, &call.caller, id, Permission::ServersRead).await?;
     let policy = api.store.inspection_policies().get(server.id).await?;
     Ok(GetInspectionPolicyResponse {
         policy: Some(message(policy)),
@@ -53,13 +53,13 @@ pub(super) async fn update_inspection_policy(
         }
     }
     violations.done()?;
-    let server = owned(api, &call.caller, id).await?;
+    let server = access::server(api, &call.caller, id, Permission::ServersUpdate).await?;
     let policy = Policy {
         trusted_functions: policy.trusted_functions,
         allowed_databases: policy.allowed_databases,
     };
     if !api.store.inspection_policies().set(server.id, &policy).await? {
-        return Err(missing(id));
+        return Err(access::no_server(id));
     }
     Ok(UpdateInspectionPolicyResponse {
         policy: Some(message(policy)),

@@ -10,7 +10,7 @@ mod export_servers;
 mod import_servers;
 mod inspect_server;
 mod inspection_policy;
-mod owned;
+mod owner;
 mod password;
 mod pgadmin;
 mod place;
@@ -28,7 +28,6 @@ use crate::context::Context;
 use crate::rpcs::rpcs;
 
 pub(crate) use convert::{endpoints_message, tls_message};
-pub(crate) use owned::owned;
 
 /// Serves `pgmoor.server.v1.ServerService`.
 #[derive(Debug)]

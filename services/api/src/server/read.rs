@@ -1,13 +1,13 @@
 //! GetServer, ListServers.
 
+use domain::access::Permission;
 use domain::page::PageScope;
 use rpc::server::v1::{GetServerRequest, GetServerResponse, ListServersRequest, ListServersResponse};
 
 use super::convert;
-use super::owned::owned;
 use crate::context::{Call, Context};
 use crate::error::Error;
-use crate::{paging, resource};
+use crate::{access, paging, resource};
 
 /// Reads a server.
 pub(super) async fn get_server(
@@ -15,13 +15,13 @@ pub(super) async fn get_server(
     call: Call<GetServerRequest>,
 ) -> Result<GetServerResponse, Error> {
     let id = resource::server("name", &call.message.name)?;
-    let server = owned(api, &call.caller, id).await?;
+    let server = access::server(api, &call.caller, id, Permission::ServersRead).await?;
     Ok(GetServerResponse {
         server: Some(convert::server(&server)),
     })
 }
 
-/// Lists the caller's servers by group and name.
+/// Lists the servers the caller may see by group and name.
 pub(super) async fn list_servers(
     api: &Context,
     call: Call<ListServersRequest>,

@@ -1,14 +1,14 @@
 //! SetServerPassword.
 
+use domain::access::Permission;
 use rpc::server::v1::{SetServerPasswordRequest, SetServerPasswordResponse};
 use secrecy::SecretString;
 use store::servers::SetCredentialError;
 
-use super::owned::{missing, owned};
 use super::{convert, password};
 use crate::context::{Call, Context};
 use crate::error::Error;
-use crate::resource;
+use crate::{access, resource};
 
 /// How often a password is sealed anew because the server changed in between.
 const ATTEMPTS: usize = 3;
@@ -25,7 +25,7 @@ pub(super) async fn set_server_password(
         password::check(given).map_err(|error| Error::invalid("password", error))?;
     }
     for _ in 0..ATTEMPTS {
-        let server = owned(api, &call.caller, id).await?;
+        let server = access::server(api, &call.caller, id, Permission::ServersUpdate).await?;
         let credential = match &given {
             Some(given) => Some(password::seal(api, id, &server.username, &server.destination, given).await?),
             None => None,
@@ -43,7 +43,7 @@ pub(super) async fn set_server_password(
             }
             // It may go elsewhere now: the password is sealed for where it goes.
             Err(SetCredentialError::EtagMismatch) => {}
-            Err(SetCredentialError::NotFound) => return Err(missing(id)),
+            Err(SetCredentialError::NotFound) => return Err(access::no_server(id)),
             Err(SetCredentialError::Store(error)) => return Err(Error::Store(error)),
             Err(error @ SetCredentialError::SealingKeyUnknown) => {
                 return Err(Error::Fault {

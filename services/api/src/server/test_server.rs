@@ -1,11 +1,11 @@
 //! TestServer.
 
+use domain::access::Permission;
 use rpc::server::v1::{TestServerRequest, TestServerResponse};
 
-use super::owned::owned;
 use crate::context::{Call, Context};
 use crate::error::Error;
-use crate::{database, resource};
+use crate::{access, database, resource};
 
 /// Connects to a server once, on the pooler that serves it.
 pub(super) async fn test_server(
@@ -14,9 +14,10 @@ pub(super) async fn test_server(
 ) -> Result<TestServerResponse, Error> {
     let id = resource::server("name", &call.message.name)?;
     database::check(&call.message.database)?;
-    let instance = owned(api, &call.caller, id).await?.instance_id;
+    let use_it = Permission::ServersUse;
+    let server = access::database(api, &call.caller, id, use_it, &call.message.database).await?;
     Ok(api
         .sessions
-        .test_server(&call.token, instance, call.message)
+        .test_server(&call.token, server.instance_id, call.message)
         .await?)
 }

@@ -1,15 +1,15 @@
 //! UpdateServer.
 
+use domain::access::Permission;
 use domain::endpoint::Destination;
 use rpc::server::v1::{Server as ServerMessage, UpdateServerRequest, UpdateServerResponse};
 use store::Etag;
 use store::servers::{NewServer, Server, ServerChange, UpdateServerError};
 
-use super::owned::{missing, owned};
-use super::{convert, place};
+use super::{convert, owner, place};
 use crate::context::{Call, Context};
 use crate::error::{Error, ResourceKind, Violations};
-use crate::{mask, resource};
+use crate::{access, mask, resource};
 
 /// Changes a server.
 pub(super) async fn update_server(
@@ -20,7 +20,11 @@ pub(super) async fn update_server(
         return Err(Error::invalid("server", "must be given"));
     };
     let id = resource::server("server.name", &message.name)?;
-    let before = owned(api, &call.caller, id).await?;
+    let permission = Permission::ServersUpdate;
+    let access::Accessed {
+        server: before,
+        facts,
+    } = access::accessed(api, &call.caller, id, permission).await?;
     let mut violations = Violations::default();
     let set = [
         ("display_name", !message.display_name.is_empty()),
@@ -30,10 +34,18 @@ pub(super) async fn update_server(
         ("maintenance_database", !message.maintenance_database.is_empty()),
         ("username", !message.username.is_empty()),
         ("comment", !message.comment.is_empty()),
+        ("owner", !message.owner.is_empty()),
     ];
     let paths = mask::paths(call.message.update_mask, &set, &mut violations);
-    let change = change(message, &paths, &before, &mut violations);
+    if paths.contains(&"group") {
+        owner::only(&facts)?;
+    }
+    let owner = paths.contains(&"owner").then(|| message.owner.clone());
+    let mut change = change(message, &paths, &before, &mut violations);
     violations.done()?;
+    if let Some(owner) = owner {
+        change.owner = Some(owner::chosen(api, &call.caller, &facts, &owner).await?);
+    }
     if let Some(destination) = &change.destination {
         place::check(api, &call.caller, &moved(&before, destination)).await?;
     }
@@ -44,8 +56,9 @@ pub(super) async fn update_server(
         .update(id, &change)
         .await
         .map_err(|error| match error {
-            UpdateServerError::NotFound => missing(id),
+            UpdateServerError::NotFound => access::no_server(id),
             UpdateServerError::EtagMismatch => Error::EtagMismatch,
+            UpdateServerError::OwnerNotFound => owner::missing(),
             UpdateServerError::NameTaken => Error::Exists {
                 kind: ResourceKind::Server,
                 name: name.to_string(),

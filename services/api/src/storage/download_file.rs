@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use auth::AuthError;
 use bytes::Bytes;
-use domain::access::Caller;
+use domain::access::{Caller, Permission};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use rpc::storage::v1::{DownloadFileRequest, DownloadFileResponse};
@@ -14,7 +14,7 @@ use storage::{ArtifactKey, ByteStream, Fingerprint, Sha256Hex, StorageError};
 use tonic::Status;
 
 use super::{StorageRpcs, failed, name};
-use crate::backup;
+use crate::access;
 use crate::context::{Call, Context};
 use crate::error::Error;
 use crate::resource;
@@ -62,7 +62,9 @@ async fn artifact(
     offset: u64,
 ) -> Result<(u64, ByteStream), Error> {
     let id = resource::backup("name", name)?;
-    let artifact = backup::owned(api, caller, id).await?.artifact;
+    let artifact = access::backup(api, caller, id, Permission::BackupsRead)
+        .await?
+        .artifact;
     let invalid = || Error::ArtifactInvalid {
         problem: "the backup's artifact is missing".to_owned(),
     };

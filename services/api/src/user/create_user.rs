@@ -1,6 +1,7 @@
 //! CreateUser.
 
 use auth::{AuthError, PasswordError};
+use domain::access::Caller;
 use domain::id::UserId;
 use domain::name::DisplayName;
 use domain::username::Username;
@@ -20,6 +21,9 @@ pub(super) async fn create_user(
     let Some(user) = call.message.user else {
         return Err(Error::invalid("user", "must be given"));
     };
+    if user.administrator {
+        only_administrators(&call.caller)?;
+    }
     let mut violations = Violations::default();
     let display_name = if user.display_name.is_empty() {
         &user.username
@@ -64,6 +68,15 @@ pub(super) async fn create_user(
     Ok(CreateUserResponse {
         user: Some(convert::user(&created)),
     })
+}
+
+/// Refuses who is no administrator: nobody gives what they do not have.
+pub(super) fn only_administrators(caller: &Caller) -> Result<(), Error> {
+    if caller.administrator {
+        Ok(())
+    } else {
+        Err(Error::EscalationDenied)
+    }
 }
 
 /// Notes a password that cannot be one, or fails where hashing failed.

@@ -1,5 +1,6 @@
 //! GetUser, ListUsers.
 
+use domain::access::Permission;
 use domain::page::PageScope;
 use rpc::user::v1::{GetUserRequest, GetUserResponse, ListUsersRequest, ListUsersResponse};
 
@@ -8,12 +9,12 @@ use crate::context::{Call, Context};
 use crate::error::{Error, ResourceKind};
 use crate::{paging, resource};
 
-/// Reads a user: oneself, or anybody for an administrator. To others a user is as good as missing.
+/// Reads a user: oneself, or anybody for those who may see users. To others a user is as good as missing.
 pub(super) async fn get_user(api: &Context, call: Call<GetUserRequest>) -> Result<GetUserResponse, Error> {
     let name = call.message.name;
     let id = resource::user("name", &name, &call.caller)?;
     let missing = || Error::not_found(ResourceKind::User, &name);
-    if id != call.caller.user && !call.caller.administrator {
+    if id != call.caller.user && !call.caller.may_everywhere(Permission::UsersRead) {
         return Err(missing());
     }
     let user = api.store.users().get(id).await?.ok_or_else(missing)?;

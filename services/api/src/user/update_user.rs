@@ -6,6 +6,7 @@ use store::Etag;
 use store::users::{UpdateUserError, UserChange};
 
 use super::convert;
+use super::create_user::only_administrators;
 use crate::context::{Call, Context};
 use crate::error::{Error, ResourceKind, Violations};
 use crate::{mask, resource};
@@ -31,6 +32,13 @@ pub(super) async fn update_user(
         .then(|| violations.check("user.display_name", user.display_name.parse::<DisplayName>()))
         .flatten();
     violations.done()?;
+    if !call.caller.administrator {
+        // Neither made one nor kept from being one by others.
+        let target = api.store.users().get(id).await?;
+        if paths.contains(&"administrator") || target.is_some_and(|user| user.administrator) {
+            only_administrators(&call.caller)?;
+        }
+    }
     let change = UserChange {
         display_name,
         administrator: paths.contains(&"administrator").then_some(user.administrator),

@@ -16,6 +16,7 @@ mod pools;
 mod query;
 mod servers;
 mod settings;
+mod sharing;
 mod surface;
 mod users;
 mod watch;

@@ -11,6 +11,9 @@ use domain::egress::EgressPolicy;
 use domain::id::UserId;
 use domain::random::{Random, SystemRandom};
 use harness::{Cluster, Database};
+use rpc::access::v1::grant_service_client::GrantServiceClient;
+use rpc::access::v1::group_service_client::GroupServiceClient;
+use rpc::access::v1::role_service_client::RoleServiceClient;
 use rpc::audit::v1::audit_service_client::AuditServiceClient;
 use rpc::auth::v1::auth_service_client::AuthServiceClient;
 use rpc::auth::v1::{LoginWithPasswordRequest, TokenPair};
@@ -321,6 +324,9 @@ impl Caller {
         backups: BackupServiceClient,
         operations: OperationServiceClient,
         files: StorageServiceClient,
+        grants: GrantServiceClient,
+        groups: GroupServiceClient,
+        roles: RoleServiceClient,
     }
 
     fn authorized(&self) -> Authorized {

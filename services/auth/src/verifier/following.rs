@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::TokenVerifier;
 use crate::access_token::SKEW;
-use crate::standing::Revoked;
+use crate::standing::{Revoked, UserState};
 
 impl TokenVerifier {
     /// Asks what was revoked since it was last asked.
@@ -29,7 +29,7 @@ impl TokenVerifier {
         Ok(())
     }
 
-    /// Reads the users anew who are in use, in one query, so that calls need not wait for it.
+    /// Reads the users anew who are in use, with their roles, in two queries, so that calls need not wait for it.
     pub(crate) async fn refresh_users(&self) -> Result<(), StoreError> {
         let read_at = Instant::now();
         let ageing = self.standing.ageing_users(read_at);
@@ -37,9 +37,12 @@ impl TokenVerifier {
             return Ok(());
         }
         let mut gone: HashSet<UserId> = ageing.iter().copied().collect();
+        let everywhere = self.store.access().everywhere(&ageing).await?;
         for user in self.store.users().current(&ageing).await? {
             gone.remove(&user.id);
-            self.standing.keep_user(Arc::new(user.into()), read_at);
+            let everywhere = everywhere.get(&user.id).copied().unwrap_or_default();
+            let state = UserState::of(user, everywhere);
+            self.standing.keep_user(Arc::new(state), read_at);
         }
         for user in gone {
             self.note_gone(user);

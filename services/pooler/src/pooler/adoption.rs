@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::id::{IncarnationId, ServerId};
+use domain::access::{Permission, ServerFacts};
+use domain::id::{IncarnationId, ServerId, UserId};
 use domain::name::Identifier;
 use domain::pin::{Pin, Pins};
 use domain::session::SessionName;
@@ -16,6 +17,7 @@ use super::Pooler;
 use crate::error::{Loss, LossCause, PoolerError};
 use crate::instances::Instance;
 use crate::pools::Pool;
+use crate::rights::Rights;
 use crate::session::Session;
 use crate::status::{internal, store_error};
 
@@ -24,8 +26,16 @@ const BATCH: u32 = 1000;
 /// Before the config database is asked again for what a session needs that was taken over.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// Pools that were looked for, by what leads to one.
-type Found = HashMap<(ServerId, Identifier, Vec<(String, String)>), Option<Arc<Pool>>>;
+/// Pools, by what leads to one.
+type Pools = HashMap<(ServerId, Identifier, Vec<(String, String)>), Option<Arc<Pool>>>;
+
+/// What was looked for already.
+#[derive(Default)]
+struct Found {
+    pools: Pools,
+    /// What bears on what users may do.
+    facts: HashMap<(UserId, ServerId), Option<Arc<ServerFacts>>>,
+}
 
 impl Pooler {
     /// Goes on with sessions of another pooler.
@@ -37,8 +47,8 @@ impl Pooler {
     ) -> Result<(), PoolerError> {
         let (pooler, at) = (self.clone(), Arc::clone(instance));
         self.in_turn(instance, async move {
-            let mut pools = Found::new();
-            while pooler.adopt_some(&at, from, taking, &mut pools).await? > 0 {}
+            let mut found = Found::default();
+            while pooler.adopt_some(&at, from, taking, &mut found).await? > 0 {}
             Ok(())
         })
         .await
@@ -57,8 +67,8 @@ impl Pooler {
             }
             tracing::warn!(session.id = %name.session, "a session of ours was not here");
             let (me, taking) = (pooler.0.me.incarnation, Taking::One(name.session));
-            let mut pools = Found::new();
-            pooler.adopt_some(&at, me, taking, &mut pools).await.map(drop)
+            let mut found = Found::default();
+            pooler.adopt_some(&at, me, taking, &mut found).await.map(drop)
         })
         .await
     }
@@ -82,7 +92,7 @@ impl Pooler {
         instance: &Arc<Instance>,
         from: IncarnationId,
         taking: Taking,
-        pools: &mut Found,
+        found: &mut Found,
     ) -> Result<usize, PoolerError> {
         let sessions = self.0.store.sessions();
         let taken = sessions
@@ -94,7 +104,7 @@ impl Pooler {
             tracing::info!(instance.id = %instance.id, sessions = count, ?taking, "sessions taken over");
         }
         for taken in taken {
-            while let Err(error) = self.go_on(instance, &taken, pools).await {
+            while let Err(error) = self.go_on(instance, &taken, found).await {
                 if !matches!(error, PoolerError::ConfigDatabase) {
                     self.lose(&taken.session, LossCause::ServerChanged, taken.session.pins);
                     break;
@@ -116,7 +126,7 @@ impl Pooler {
             parked,
             loss,
         }: &Taken,
-        pools: &mut Found,
+        found: &mut Found,
     ) -> Result<(), PoolerError> {
         let pins = match session.mode {
             Mode::Pinned => session.pins.with(Pin::Mode),
@@ -131,17 +141,25 @@ impl Pooler {
             self.lose(session, LossCause::PoolerLost, pins);
             return Ok(());
         }
-        match self.pool_of(session, pools).await? {
+        let rights = match self.rights_of(session, found).await? {
+            Ok(rights) => rights,
+            Err(cause) => {
+                self.lose(session, cause, Pins::NONE);
+                return Ok(());
+            }
+        };
+        match self.pool_of(session, &mut found.pools).await? {
             Some(pool) => {
                 let clock = Arc::clone(&self.0.clock);
                 let server = pool.registration.lock().server.clone();
-                let role = self.known_role(session.access, &server, Some(&session.database));
+                let role = self.known_role(rights.access(), &server, Some(&session.database));
                 if let Some(role) = &role {
                     self.know_role_soon(session.owner_id, server, Arc::clone(role));
                 }
                 let at = Arc::clone(instance);
-                let session = Arc::new(Session::from_store(session, pool, role, at, clock));
-                self.0.registry.add(&session, 0, |_| false);
+                let session = Arc::new(Session::from_store(session, pool, (rights, role), at, clock));
+                // Without limits it is always taken.
+                let _ = self.0.registry.add(&session, &[]);
             }
             None => self.lose(session, LossCause::ServerChanged, Pins::NONE),
         }
@@ -160,8 +178,33 @@ impl Pooler {
         self.0.recorder.ended(session.id);
     }
 
+    /// What lets the session's owner use its server, or why it is lost.
+    async fn rights_of(
+        &self,
+        session: &Row,
+        found: &mut Found,
+    ) -> Result<Result<Rights, LossCause>, PoolerError> {
+        let key = (session.owner_id, session.server_id);
+        let facts = match found.facts.get(&key) {
+            Some(facts) => facts.clone(),
+            None => {
+                let facts = self.server_facts(session.owner_id, session.server_id).await?;
+                found.facts.insert(key, facts.clone());
+                facts
+            }
+        };
+        let Some(facts) = facts else {
+            return Ok(Err(LossCause::ServerChanged));
+        };
+        let (database, wish) = (session.database.clone(), Some(session.access));
+        let rights = Rights::decide(facts, database, Permission::SessionsUse, wish).ok();
+        // What it was opened for it keeps or loses: it does not become another session.
+        let rights = rights.filter(|rights| rights.access() == session.access);
+        Ok(rights.ok_or(LossCause::AccessRevoked))
+    }
+
     /// The pool a session lived in, if its server is still registered as it was.
-    async fn pool_of(&self, session: &Row, pools: &mut Found) -> Result<Option<Arc<Pool>>, PoolerError> {
+    async fn pool_of(&self, session: &Row, pools: &mut Pools) -> Result<Option<Arc<Pool>>, PoolerError> {
         let key = (
             session.server_id,
             session.database.clone(),

@@ -111,7 +111,8 @@ impl Pooler {
         let transaction = request.transaction.as_ref().and_then(Transaction::read);
         let transaction = transaction
             .ok_or_else(|| invalid("transaction", "must be one as it was told, with every field"))?;
-        let server = self.server(&caller, &request.server).await?.id;
+        let permission = Permission::SessionsUse;
+        let server = self.server(&caller, &request.server, permission).await?.id;
         let (outcome, why) = self.outcome_of(&caller, server, transaction).await?;
         Ok(GetTransactionOutcomeResponse {
             outcome: outcome.into(),
@@ -133,7 +134,8 @@ impl Pooler {
             ));
         };
         self.takes_new()?;
-        let server = self.server(caller, &format!("servers/{server}")).await?;
+        let name = format!("servers/{server}");
+        let server = self.server(caller, &name, Permission::SessionsUse).await?;
         let opened = Box::pin(self.open(Wish {
             user: caller.user,
             server: &server,

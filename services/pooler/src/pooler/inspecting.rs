@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::sessions::UserToken;
-use domain::access::Permission;
+use domain::access::{Access, Permission};
 use domain::id::UserId;
 use domain::name::Identifier;
 use domain::random::bytes;
-use domain::session_access::SessionAccess;
 use rpc::server::v1::{InspectServerRequest, InspectServerResponse};
 use store::servers::Server;
 use tokio::sync::oneshot;
@@ -40,8 +39,11 @@ impl Pooler {
     ) -> Result<InspectServerResponse, PoolerError> {
         let caller = self.caller(token, Permission::ServersUse).await?;
         self.takes_new()?;
-        let server = self.server(&caller, &request.name).await?;
+        let permission = Permission::ServersUse;
         let database = request::database(&request.database)?;
+        let (server, _) = self
+            .admitted(&caller, &request.name, permission, database.as_ref(), None)
+            .await?;
         let max_age = request::max_age(request.max_age)?;
         let known = self.0.inspections.of(Subject::new(&server, database.as_ref()));
         let finding = match self.held(&server, &known, max_age).await? {
@@ -120,12 +122,12 @@ impl Pooler {
     /// What is known of the role of a session that is opened now: nothing where that may write.
     pub(super) fn known_role(
         &self,
-        access: SessionAccess,
+        access: Access,
         server: &Server,
         database: Option<&Identifier>,
     ) -> Option<Arc<Known>> {
         let subject = Subject::new(server, database);
-        (access == SessionAccess::ReadOnly).then(|| self.0.inspections.of(subject))
+        (access == Access::ReadOnly).then(|| self.0.inspections.of(subject))
     }
 
     /// Has it known what the role of a new session may do, on its own connection, where that is not known yet. What comes in the

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::access::Caller;
 use domain::id::{InstanceId, ServerId, UserId};
 use domain::limits::Limit;
 use domain::name::Identifier;
@@ -64,30 +63,6 @@ pub(super) enum Dialed {
 }
 
 impl Pooler {
-    /// The caller's server. To anybody else it does not exist.
-    pub(super) async fn server(&self, caller: &Caller, name: &str) -> Result<Server, PoolerError> {
-        let missing = || PoolerError::NotFound {
-            resource: name.chars().take(200).collect(),
-        };
-        let id: ServerId = name
-            .strip_prefix("servers/")
-            .and_then(|id| id.parse().ok())
-            .ok_or_else(missing)?;
-        let server = self
-            .0
-            .store
-            .servers()
-            .get(id)
-            .await
-            .map_err(store_error)?
-            .ok_or_else(missing)?;
-        if server.owner_id == caller.user {
-            Ok(server)
-        } else {
-            Err(missing())
-        }
-    }
-
     pub(super) async fn credential(&self, server: ServerId) -> Result<Option<Credential>, PoolerError> {
         self.0
             .store

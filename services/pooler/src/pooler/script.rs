@@ -27,9 +27,12 @@ impl Pooler {
     ) -> Result<EventStream, PoolerError> {
         let caller = self.caller(token, Permission::SessionsUse).await?;
         self.takes_new()?;
-        let server = self.server(&caller, &request.server).await?;
         let database = request::database(&request.database)?;
-        let access = Self::session_access(&caller, &server, request::access(request.access)?);
+        let wish = request::access(request.access)?;
+        let permission = Permission::SessionsUse;
+        let (server, rights) = self
+            .admitted(&caller, &request.server, permission, database.as_ref(), wish)
+            .await?;
         let mut plan = request::plan(request.script)?;
         if plan.limit.on_limit == OnLimit::Suspend {
             return Err(request::invalid(
@@ -39,8 +42,9 @@ impl Pooler {
         }
         let queue_timeout = request::queue_timeout(request.queue_timeout_ms)?;
         let instance = self.0.instances.at_hand(server.instance_id).await?;
-        let longest = instance.limits().time_if_any(Limit::QueryTimeout);
+        let longest = rights.narrow(instance.limits()).time_if_any(Limit::QueryTimeout);
         plan.statement_timeout = plan.statement_timeout.into_iter().chain(longest).min();
+        plan.narrow(&rights.limits());
         let pool = self.pool(server, database, Vec::new()).await?;
         let subject = Subject {
             caller: &caller,
@@ -53,6 +57,7 @@ impl Pooler {
             sql: &plan.sql,
         };
         let mut audited = Audited::of(self.0.options.audit.as_ref(), &subject)?;
+        let rights = Arc::new(rights);
         let name = SessionName {
             server: pool.key.server,
             session: SessionId::generate(self.0.me.pooler, &*self.0.random),
@@ -62,8 +67,8 @@ impl Pooler {
                 name,
                 script: Some(self.execution_id()),
                 owner: caller.user,
-                access,
                 role: None,
+                rights: Arc::clone(&rights),
                 keeping: Keeping::Auto { pool, queue_timeout },
                 instance,
                 create_time: self.0.clock.now(),
@@ -85,12 +90,16 @@ impl Pooler {
             let (ended, last) = {
                 let backend = &mut seat.backend;
                 let run = Execution::new(backend, &control, Some(output), Identity::default())
-                    .access(access)
+                    .access(rights.access())
                     .run(plan);
                 let mut run = Box::pin(run);
                 tokio::select! {
                     biased;
                     () = closing.cancelled() => {
+                        control.close();
+                        run.await
+                    }
+                    () = rights.ended() => {
                         control.close();
                         run.await
                     }

@@ -19,7 +19,8 @@ use crate::inspection::Known;
 use crate::instances::Instance;
 use crate::ledger::Class;
 use crate::pools::{Pool, Registration};
-use crate::request::{self, Opening};
+use crate::request::Opening;
+use crate::rights::Rights;
 use crate::session::{self, Facts, Keeping, Session};
 
 impl Pooler {
@@ -30,18 +31,22 @@ impl Pooler {
     ) -> Result<query::v1::Session, PoolerError> {
         let caller = self.caller(token, Permission::SessionsUse).await?;
         self.takes_new()?;
-        let server = self.server(&caller, &request.server).await?;
-        let access = Self::session_access(&caller, &server, request::access(request.access)?);
-        let opening = Opening::new(request, access)?;
+        let name = request.server.clone();
+        let opening = Opening::new(request)?;
+        let permission = Permission::SessionsUse;
+        let database = opening.database.as_ref();
+        let (server, rights) = self
+            .admitted(&caller, &name, permission, database, opening.access)
+            .await?;
         let name = SessionName {
             server: server.id,
             session: SessionId::generate(self.0.me.pooler, &*self.0.random),
         };
         note(name);
         match opening.mode {
-            SessionMode::Auto => self.open_shared(&caller, server, opening, name).await,
+            SessionMode::Auto => self.open_shared(&caller, server, rights, opening, name).await,
             SessionMode::Unspecified | SessionMode::Pinned => {
-                self.open_pinned(&caller, &server, opening, name).await
+                self.open_pinned(&caller, &server, rights, opening, name).await
             }
         }
     }
@@ -67,13 +72,14 @@ impl Pooler {
         &self,
         caller: &Caller,
         server: Server,
+        rights: Rights,
         opening: Opening,
         name: SessionName,
     ) -> Result<query::v1::Session, PoolerError> {
         // So that the session is where its instance's budget is.
         let instance = self.0.instances.own(server.instance_id).await?;
         let (database, parameters) = (opening.database.clone(), opening.parameters.clone());
-        let role = self.known_role(opening.access, &server, database.as_ref());
+        let role = self.known_role(rights.access(), &server, database.as_ref());
         let registered = server.clone();
         let keeping = Keeping::Auto {
             pool: self.pool(server, database, parameters).await?,
@@ -82,7 +88,7 @@ impl Pooler {
         if let Some(role) = &role {
             self.know_role_soon(caller.user, registered, Arc::clone(role));
         }
-        let session = self.new_session(caller, &opening, name, role, keeping, instance);
+        let session = self.new_session(caller, (rights, role), &opening, (name, keeping, instance));
         let described = session.describe();
         self.admit(&session)?;
         if let Err(error) = self.write_down(&session).await {
@@ -112,6 +118,7 @@ impl Pooler {
         &self,
         caller: &Caller,
         server: &Server,
+        rights: Rights,
         opening: Opening,
         name: SessionName,
     ) -> Result<query::v1::Session, PoolerError> {
@@ -130,7 +137,7 @@ impl Pooler {
             opened.backend.close().await;
             return Err(TargetError::IsPooler.into());
         }
-        let role = self.known_role(opening.access, server, opening.database.as_ref());
+        let role = self.known_role(rights.access(), server, opening.database.as_ref());
         if let Some(role) = &role {
             self.know_role_on(&mut opened.backend, server, role).await;
         }
@@ -140,7 +147,7 @@ impl Pooler {
             username: server.username.clone(),
             backend_pid: opened.backend.connection.process_id().unwrap_or_default(),
         };
-        let session = self.new_session(caller, &opening, name, role, keeping, opened.instance);
+        let session = self.new_session(caller, (rights, role), &opening, (name, keeping, opened.instance));
         session.holds(&opened.backend);
         let described = session.describe();
         if let Err(refused) = self.admit(&session) {
@@ -161,7 +168,7 @@ impl Pooler {
         described
     }
 
-    /// Takes a session in, unless its user has as many on its instance as may be.
+    /// Takes a session in, unless its user has as many as may be: on its instance, or on its server where their grant says so.
     fn admit(&self, session: &Arc<Session>) -> Result<(), PoolerError> {
         let facts = &session.facts;
         let limit = facts.instance.limits().count(Limit::MaxUserSessions);
@@ -170,27 +177,27 @@ impl Pooler {
             other.facts.owner == facts.owner
                 && instances.current(other.facts.instance.id) == instances.current(facts.instance.id)
         };
-        if self.0.registry.add(session, limit, here) {
-            Ok(())
-        } else {
-            Err(PoolerError::TooManySessions { limit })
-        }
+        let granted = facts.rights.limits().get(Limit::MaxUserSessions);
+        let granted = granted.map_or(0, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        let there = |other: &Session| {
+            other.facts.owner == facts.owner && other.facts.name.server == facts.name.server
+        };
+        let added = self.0.registry.add(session, &[(limit, &here), (granted, &there)]);
+        added.map_err(|limit| PoolerError::TooManySessions { limit })
     }
 
     fn new_session(
         &self,
         caller: &Caller,
+        (rights, role): (Rights, Option<Arc<Known>>),
         opening: &Opening,
-        name: SessionName,
-        role: Option<Arc<Known>>,
-        keeping: Keeping,
-        instance: Arc<Instance>,
+        (name, keeping, instance): (SessionName, Keeping, Arc<Instance>),
     ) -> Arc<Session> {
         let facts = Facts {
             name,
             script: None,
             owner: caller.user,
-            access: opening.access,
+            rights: Arc::new(rights),
             role,
             keeping,
             instance,

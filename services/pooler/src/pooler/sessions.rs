@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use ::sessions::{EventStream, NotificationStream, Sessions, SlotStream, UserToken};
 use async_trait::async_trait;
-use domain::access::{Caller, Permission};
+use domain::access::{Access, Caller, Permission};
 use domain::id::{ExecutionId, InstanceId, ServerId};
 use domain::session::{ExecutionName, SessionName};
-use domain::session_access::SessionAccess;
 use domain::sql::{StatementKind, classify};
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, unfold};
@@ -165,9 +164,9 @@ impl Sessions for Pooler {
         request: BeginTransactionRequest,
     ) -> Result<query::v1::Session, Status> {
         let (caller, session) = self.called(token, name).await?;
-        let plan = match session.facts.access {
-            SessionAccess::ReadWrite => Plan::statement(begin(&request), None),
-            SessionAccess::ReadOnly => {
+        let plan = match session.facts.rights.access() {
+            Access::ReadWrite => Plan::statement(begin(&request), None),
+            Access::ReadOnly => {
                 let request = BeginTransactionRequest {
                     read_only: true,
                     ..request
@@ -231,7 +230,7 @@ impl Sessions for Pooler {
         requests: BoxStream<'static, Result<CopyInRequest, Status>>,
     ) -> Result<CopyInResponse, Status> {
         let (caller, session) = self.called(token, name).await?;
-        if session.facts.access == SessionAccess::ReadOnly {
+        if session.facts.rights.access() == Access::ReadOnly {
             return Err(PoolerError::SessionReadOnly.into());
         }
         self.copy_in(&caller, &session, requests).await

@@ -10,7 +10,7 @@ mod pools;
 use std::collections::HashSet;
 
 use ::sessions::UserToken;
-use domain::access::{Permission, allows};
+use domain::access::Permission;
 use domain::id::{InstanceId, UserId};
 use rpc::pool::v1 as proto;
 use rpc::pooler::v1::{Section, ShowPoolerResponse};
@@ -50,7 +50,7 @@ impl Pooler {
         section: Section,
     ) -> Result<ShowPoolerResponse, PoolerError> {
         let caller = self.caller(token, Permission::PoolsRead).await?;
-        let everything = allows(&caller, Permission::PoolsUpdate);
+        let everything = caller.may_everywhere(Permission::PoolsRead);
         let viewer = if everything {
             Viewer::Everything
         } else {

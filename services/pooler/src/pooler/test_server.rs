@@ -29,8 +29,11 @@ impl Pooler {
     ) -> Result<TestServerResponse, PoolerError> {
         let caller = self.caller(token, Permission::ServersUse).await?;
         self.takes_new()?;
-        let server = self.server(&caller, &request.name).await?;
         let database = request::database(&request.database)?;
+        let permission = Permission::ServersUse;
+        let (server, _) = self
+            .admitted(&caller, &request.name, permission, database.as_ref(), None)
+            .await?;
         let opened = Box::pin(self.open(Wish {
             user: caller.user,
             server: &server,

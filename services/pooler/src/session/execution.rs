@@ -14,8 +14,8 @@ mod statement;
 
 use std::time::Duration;
 
+use domain::access::Access;
 use domain::pin::Pins;
-use domain::session_access::SessionAccess;
 use pgconn::{Connection, ConnectionError, Event, Progress, SendError};
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{ExecutionFinished, ExecutionOutcome, ExecutionStarted, SqlError, TransactionStatus};
@@ -162,7 +162,7 @@ pub(crate) struct Execution<'a> {
     detaching: Detaching,
     identity: Identity,
     watchers: Option<&'a Watchers>,
-    access: SessionAccess,
+    access: Access,
     /// What of ours comes before the statement, in a read-only session.
     preamble: Preamble,
     writer: EventWriter,
@@ -207,7 +207,7 @@ impl<'a> Execution<'a> {
             },
             identity,
             watchers: None,
-            access: SessionAccess::ReadWrite,
+            access: Access::ReadWrite,
             preamble: Preamble::default(),
             writer: EventWriter::new(0),
             statement: Statement::default(),
@@ -230,7 +230,7 @@ impl<'a> Execution<'a> {
     }
 
     /// What it may do.
-    pub(crate) fn access(mut self, access: SessionAccess) -> Self {
+    pub(crate) fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
     }

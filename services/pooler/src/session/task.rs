@@ -292,7 +292,7 @@ async fn perform(session: &Session, backend: &mut Backend, execution: ExecutionI
                 incarnation: session.incarnation(),
             };
             let (ended, last) = Execution::new(backend, &session.control, Some(output), identity)
-                .access(session.facts.access)
+                .access(session.facts.rights.access())
                 .watched_by(&session.watchers)
                 .detaching(detaching)
                 .run(plan)
@@ -312,7 +312,7 @@ async fn perform(session: &Session, backend: &mut Backend, execution: ExecutionI
         } => {
             audited.begin();
             let (ended, last) = Execution::new(backend, &session.control, None, Identity::default())
-                .access(session.facts.access)
+                .access(session.facts.rights.access())
                 .watched_by(&session.watchers)
                 .copy_from(copy)
                 .run(plan)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::access::GrantLimits;
 use rpc::events::EncodedEvents;
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{ExecutionEvent, Heartbeat};
@@ -87,6 +88,12 @@ impl Work {
         plan.statement_timeout = plan.statement_timeout.into_iter().chain(statement).min();
         plan.transaction_timeout = transaction;
         plan.transaction_since = since;
+    }
+
+    /// Keeps its results within what a grant allows.
+    pub(super) fn narrow(&mut self, limits: &GrantLimits) {
+        let (Self::Script { plan, .. } | Self::Quiet { plan, .. }) = self;
+        plan.narrow(limits);
     }
 
     /// Those without whom it is not to go on.

@@ -9,6 +9,7 @@ use super::{Facts, Keeping, Recovery, Session};
 use crate::inspection::Known;
 use crate::instances::Instance;
 use crate::pools::Pool;
+use crate::rights::Rights;
 
 impl Session {
     /// Everything another pooler needs to go on with it.
@@ -31,7 +32,7 @@ impl Session {
             server_id: facts.name.server,
             instance_id: facts.instance.id,
             owner_id: facts.owner,
-            access: facts.access,
+            access: facts.rights.access(),
             mode,
             database: database.clone(),
             username: username.clone(),
@@ -51,7 +52,7 @@ impl Session {
     pub(crate) fn from_store(
         row: &Row,
         pool: Arc<Pool>,
-        role: Option<Arc<Known>>,
+        (rights, role): (Rights, Option<Arc<Known>>),
         instance: Arc<Instance>,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -62,7 +63,7 @@ impl Session {
             },
             script: None,
             owner: row.owner_id,
-            access: row.access,
+            rights: Arc::new(rights),
             role,
             keeping: Keeping::Auto {
                 pool,

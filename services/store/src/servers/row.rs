@@ -1,6 +1,9 @@
 //! The row of a server.
 
-use domain::id::{InstanceId, ServerId, UserId};
+use domain::access::ServerPolicy;
+use domain::id::{GroupId, InstanceId, ServerId, UserId};
+use serde_json::Value;
+use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -13,6 +16,8 @@ use crate::etag::Etag;
 pub(super) struct ServerRow {
     id: Uuid,
     owner_id: Uuid,
+    owner_group_id: Option<Uuid>,
+    policy: Json<Value>,
     group_name: String,
     display_name: String,
     instance_id: Uuid,
@@ -35,6 +40,8 @@ impl TryFrom<ServerRow> for Server {
         Ok(Self {
             id: ServerId::from_uuid(row.id),
             owner_id: UserId::from_uuid(row.owner_id),
+            owner_group: row.owner_group_id.map(GroupId::from_uuid),
+            policy: ServerPolicy::from_json(&row.policy.0).ok_or_else(|| wrong("policy"))?,
             group: row.group_name.parse().map_err(|_| wrong("group_name"))?,
             display_name: row.display_name.parse().map_err(|_| wrong("display_name"))?,
             instance_id: InstanceId::from_uuid(row.instance_id),

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use domain::access::Access;
 use domain::id::{IncarnationId, InstanceId};
 use domain::pin::{Pin, Pins};
 use domain::random::SystemRandom;
 use domain::session::{PoolerId, SessionId};
-use domain::session_access::SessionAccess;
 use store::Store;
 use store::instance_owners::{Claim, Claimant};
 use store::instances::{Facts, Recognised};
@@ -32,7 +32,7 @@ fn session(server: &Server) -> Session {
         instance_id: server.instance_id,
         owner_id: server.owner_id,
         mode: Mode::Auto,
-        access: SessionAccess::ReadOnly,
+        access: Access::ReadOnly,
         database: "post\"gres".parse().unwrap(),
         username: "app".parse().unwrap(),
         parameters: vec![("search_path".to_owned(), "a, b".to_owned())],

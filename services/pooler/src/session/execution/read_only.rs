@@ -8,7 +8,7 @@
 
 use std::iter::empty;
 
-use domain::session_access::SessionAccess;
+use domain::access::Access;
 use domain::sql::{self, StatementKind, StringSyntax, TransactionControl, classify, tokens};
 use pgconn::{Event, SendError, TransactionStatus};
 use tokio::time::Instant;
@@ -154,7 +154,7 @@ impl Execution<'_> {
 
     /// Ends the block around a statement, unless it is the user's now, or a portal in it is suspended.
     pub(super) async fn end_block(&mut self) -> Result<(), Lost> {
-        if self.access == SessionAccess::ReadWrite || self.suspended.is_some() {
+        if self.access == Access::ReadWrite || self.suspended.is_some() {
             return Ok(());
         }
         let status = self.connection().transaction_status();

@@ -1,5 +1,6 @@
 //! How much of a result set is sent, and what follows when that much was.
 
+use domain::access::GrantLimits;
 use rpc::query::v1::OnLimit;
 
 /// Rows the server is asked for at a time where bytes are counted and the request states no size of a page.
@@ -26,10 +27,22 @@ impl ResultLimit {
         }
     }
 
+    /// Keeps it within what a grant allows.
+    pub(super) fn narrow(&mut self, limits: &GrantLimits) {
+        self.rows = within(self.rows, limits.result_rows);
+        self.bytes = within(self.bytes, limits.result_bytes);
+    }
+
     /// True where the server itself is to stop.
     pub(super) fn suspends(self) -> bool {
         self.on_limit == OnLimit::Suspend
     }
+}
+
+/// What was asked for, or what is allowed, where that is less. Nothing, or 0, asked for is all.
+pub(super) fn within(asked: Option<i64>, allowed: Option<u64>) -> Option<i64> {
+    let allowed = allowed.map(|allowed| i64::try_from(allowed).unwrap_or(i64::MAX));
+    asked.filter(|asked| *asked > 0).into_iter().chain(allowed).min()
 }
 
 /// A result set as far as it was sent.

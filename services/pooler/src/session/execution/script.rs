@@ -1,7 +1,7 @@
 //! How the statements of a script are sent.
 
 use bytes::Bytes;
-use domain::session_access::SessionAccess;
+use domain::access::{Access, GrantLimits};
 use domain::sql::{self, StringSyntax};
 use pgconn::{SendError, TransactionStatus};
 use rpc::query::v1::parameter::Kind;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::commit::is_lone_commit;
-use super::result_set::ResultLimit;
+use super::result_set::{ResultLimit, within};
 use super::{Ended, Execution, LastEvents, Lost, PortalUse, Statement};
 use crate::events::EventWriter;
 use crate::session::copy_source::CopySource;
@@ -59,6 +59,16 @@ impl Plan {
             sql: script.sql,
             parameters: script.parameters,
             copy_input: script.copy_input,
+        }
+    }
+
+    /// Keeps its results within what a grant allows: each of them, or each part of one that is fetched.
+    pub(crate) fn narrow(&mut self, limits: &GrantLimits) {
+        self.limit.narrow(limits);
+        if let PortalUse::GoOn { max_rows, max_bytes } = &mut self.portal {
+            // What it says nothing of is as it was when the portal was opened.
+            *max_rows = max_rows.and_then(|rows| within(Some(rows), limits.result_rows));
+            *max_bytes = max_bytes.and_then(|bytes| within(Some(bytes), limits.result_bytes));
         }
     }
 
@@ -113,7 +123,7 @@ impl Execution<'_> {
     }
 
     pub(super) async fn script(&mut self, mut plan: Plan) -> Result<(), Lost> {
-        if self.access == SessionAccess::ReadOnly {
+        if self.access == Access::ReadOnly {
             return self.read_only_script(plan).await;
         }
         if plan.limit.suspends() {

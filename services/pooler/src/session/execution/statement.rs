@@ -1,7 +1,7 @@
 //! What the server says about a statement, event by event.
 
 use bytes::Bytes;
-use domain::session_access::SessionAccess;
+use domain::access::Access;
 use pgconn::{Event, Format, ServerError, ServerText};
 use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{CopyOutStarted, Notice, ParameterChanged, ResultColumns, SqlError, StatementCompleted};
@@ -59,7 +59,7 @@ impl Execution<'_> {
             None => Some(event),
         };
         let event = match event {
-            Some(event) if self.access == SessionAccess::ReadOnly => self.preamble.hear(event)?,
+            Some(event) if self.access == Access::ReadOnly => self.preamble.hear(event)?,
             event => event,
         };
         let Some(event) = event else { return Ok(false) };

@@ -1,0 +1,91 @@
+//! Who may do what with a server: decided here again, from the user's own token and our own look at the config database.
+//! Nobody is asked who somebody is, or what they were granted.
+
+use std::sync::Arc;
+
+use auth::AuthError;
+use domain::access::{Access, Caller, Denial, Permission, ServerFacts, decide};
+use domain::id::{ServerId, UserId};
+use domain::name::Identifier;
+use store::servers::Server;
+
+use super::Pooler;
+use crate::error::PoolerError;
+use crate::rights::Rights;
+use crate::status::store_error;
+
+impl Pooler {
+    /// The server, if the caller may do this with it. To whom may not see it it does not exist.
+    pub(super) async fn server(
+        &self,
+        caller: &Caller,
+        name: &str,
+        permission: Permission,
+    ) -> Result<Server, PoolerError> {
+        let id = server_id(name)?;
+        let facts = self.server_facts(caller.user, id).await?;
+        let facts = facts.ok_or_else(|| missing(name))?;
+        let decision = decide(&facts, None, facts.read_time);
+        let checked = decision.check(permission);
+        checked.map_err(|denial| denied(denial, permission, name, None))?;
+        self.registered(id, name).await
+    }
+
+    /// The server, and what the caller may do in that database of it; nothing for its maintenance database. Who wishes to do
+    /// less than they may gets what they wish.
+    pub(super) async fn admitted(
+        &self,
+        caller: &Caller,
+        name: &str,
+        permission: Permission,
+        database: Option<&Identifier>,
+        wish: Option<Access>,
+    ) -> Result<(Server, Rights), PoolerError> {
+        let id = server_id(name)?;
+        let facts = self.server_facts(caller.user, id).await?;
+        let facts = facts.ok_or_else(|| missing(name))?;
+        let server = self.registered(id, name).await?;
+        let database = database.unwrap_or(&server.maintenance_database).clone();
+        let rights = Rights::decide(facts, database.clone(), permission, wish);
+        let rights = rights.map_err(|denial| denied(denial, permission, name, Some(&database)))?;
+        Ok((server, rights))
+    }
+
+    /// What bears on what a user may do with a server; nothing where one of the two is gone.
+    pub(super) async fn server_facts(
+        &self,
+        user: UserId,
+        server: ServerId,
+    ) -> Result<Option<Arc<ServerFacts>>, PoolerError> {
+        let access = self.0.store.access();
+        let facts = Box::pin(access.server_facts(user, server)).await;
+        Ok(facts.map_err(store_error)?.map(Arc::new))
+    }
+
+    async fn registered(&self, id: ServerId, name: &str) -> Result<Server, PoolerError> {
+        let server = self.0.store.servers().get(id).await.map_err(store_error)?;
+        server.ok_or_else(|| missing(name))
+    }
+}
+
+fn server_id(name: &str) -> Result<ServerId, PoolerError> {
+    name.strip_prefix("servers/")
+        .and_then(|id| id.parse().ok())
+        .ok_or_else(|| missing(name))
+}
+
+fn missing(name: &str) -> PoolerError {
+    PoolerError::NotFound {
+        resource: name.chars().take(200).collect(),
+    }
+}
+
+fn denied(denial: Denial, permission: Permission, name: &str, database: Option<&Identifier>) -> PoolerError {
+    match (denial, database) {
+        (Denial::Hidden, _) => missing(name),
+        (Denial::Database, Some(database)) => PoolerError::DatabaseNotAllowed {
+            database: database.to_string(),
+        },
+        _ => AuthError::PermissionMissing { permission }.into(),
+    }
+}

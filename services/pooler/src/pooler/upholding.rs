@@ -1,0 +1,112 @@
+//! Sessions end when what they were opened by does: a grant that is revoked or expires, a role that is taken away, a policy
+//! that becomes stricter, a user who is disabled.
+//!
+//! Invariant: with the config database there, it is known within seconds; while it is away, what was known stays good, and a
+//! grant expires all the same.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::access::ServerFacts;
+use domain::id::{ServerId, UserId};
+use store::StoreError;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::Pooler;
+use crate::error::LossCause;
+use crate::session::Session;
+use crate::visitors::Visitor;
+
+/// How often it is looked whether anything changed.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long an answer of the config database is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Sessions whose facts are read at a time.
+const BATCH: usize = 1000;
+
+/// Of whom on which server.
+type Pair = (UserId, ServerId);
+
+impl Pooler {
+    /// Ends sessions and scripts whose rights are gone, until it is cancelled.
+    pub(super) async fn uphold_rights(&self) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut works = true;
+        loop {
+            ticks.tick().await;
+            let renewed = timeout(PATIENCE, self.renew_rights()).await;
+            let renewed = matches!(&renewed, Ok(Ok(())));
+            if renewed != works {
+                works = renewed;
+                match works {
+                    true => tracing::info!("rights can be read again"),
+                    false => tracing::warn!("rights cannot be read; what was known stays good"),
+                }
+            }
+            self.end_without_rights();
+        }
+    }
+
+    /// Reads the rights anew that are older than the last change.
+    async fn renew_rights(&self) -> Result<(), StoreError> {
+        let stale = |session: &Arc<Session>, revision| session.facts.rights.revision() < revision;
+        if self.used().next().is_none() {
+            return Ok(());
+        }
+        let access = self.0.store.access();
+        let revision = access.revision().await?;
+        let stale: Vec<_> = self.used().filter(|session| stale(session, revision)).collect();
+        for stale in stale.chunks(BATCH) {
+            let mut pairs: Vec<Pair> = stale.iter().map(pair).collect();
+            pairs.sort_unstable();
+            pairs.dedup();
+            let facts = access.all_server_facts(&pairs).await?;
+            let facts: HashMap<Pair, Arc<ServerFacts>> = facts
+                .into_iter()
+                .map(|(pair, facts)| (pair, Arc::new(facts)))
+                .collect();
+            for session in stale {
+                match facts.get(&pair(session)) {
+                    Some(facts) => session.facts.rights.renew(facts),
+                    None => self.end(session, LossCause::ServerChanged),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end_without_rights(&self) {
+        let now = self.0.clock.now();
+        for session in self.used().filter(|session| !session.facts.rights.stand(now)) {
+            self.end(&session, LossCause::AccessRevoked);
+        }
+    }
+
+    /// Whatever runs as somebody: sessions, and scripts without one.
+    fn used(&self) -> impl Iterator<Item = Arc<Session>> {
+        let scripts = self
+            .0
+            .visitors
+            .all()
+            .into_iter()
+            .filter_map(|visitor| match visitor {
+                Visitor::Script(session) => Some(session),
+                Visitor::Opening(_) => None,
+            });
+        self.0.registry.all().into_iter().chain(scripts)
+    }
+
+    fn end(&self, session: &Arc<Session>, cause: LossCause) {
+        if session.facts.script.is_some() {
+            session.facts.rights.end();
+        } else {
+            self.begin_close(session, cause);
+        }
+    }
+}
+
+fn pair(session: &Arc<Session>) -> Pair {
+    (session.facts.owner, session.facts.name.server)
+}
