@@ -3,8 +3,8 @@
 use clap::Subcommand;
 
 use crate::commands::{
-    audit, backup, catalog, files, instances, login, ops, pools, restore, servers, settings, token, users,
-    whoami,
+    audit, backup, catalog, explain_access, files, grants, groups, instances, login, ops, pools, restore,
+    roles, servers, settings, token, users, whoami,
 };
 use crate::context::Context;
 use crate::error::ClientError;
@@ -49,6 +49,20 @@ pub enum Command {
     /// The people who use pgmoor
     #[command(subcommand)]
     Users(users::Users),
+    /// Groups of users
+    #[command(subcommand)]
+    Groups(groups::Groups),
+    /// Sets of permissions
+    #[command(subcommand)]
+    Roles(roles::Roles),
+    /// To whom roles are bound
+    #[command(subcommand)]
+    Bindings(roles::Bindings),
+    /// Shares in the use of servers
+    #[command(subcommand)]
+    Grants(grants::Grants),
+    /// What a user may do with a server, and by which rules
+    ExplainAccess(explain_access::ExplainAccess),
     /// Who called what, and how it ended
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -84,6 +98,11 @@ impl Command {
             Self::Catalog(catalog) => catalog.run(context).await,
             Self::Files(files) => files.run(context).await,
             Self::Users(users) => users.run(context).await,
+            Self::Groups(groups) => groups.run(context).await,
+            Self::Roles(roles) => roles.run(context).await,
+            Self::Bindings(bindings) => bindings.run(context).await,
+            Self::Grants(grants) => grants.run(context).await,
+            Self::ExplainAccess(explain) => explain.run(context).await,
             Self::Audit(audit) => audit.run(context).await,
             Self::Token(token) => token.run(context).await,
             // Carried out by `run`.

@@ -3,7 +3,10 @@
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod catalog;
+pub(crate) mod explain_access;
 pub(crate) mod files;
+pub(crate) mod grants;
+pub(crate) mod groups;
 pub(crate) mod inspection;
 pub(crate) mod instances;
 pub(crate) mod login;
@@ -11,6 +14,7 @@ pub(crate) mod ops;
 pub(crate) mod pools;
 pub(crate) mod provision;
 pub(crate) mod restore;
+pub(crate) mod roles;
 pub(crate) mod server_fields;
 pub(crate) mod servers;
 pub(crate) mod setting_value;

@@ -12,7 +12,7 @@ use rpc::server::v1::{
 use secrecy::ExposeSecret as _;
 
 use super::server_fields::{Fields, endpoints_text};
-use super::transfer;
+use super::{grants, groups, transfer};
 use crate::connection::Call;
 use crate::context::Context;
 use crate::error::ClientError;
@@ -46,6 +46,13 @@ Examples:
         after_help = "Example:\n  pgmoor servers update shop --maintenance-database orders --comment ''"
     )]
     Update(Box<Update>),
+    /// Show what a server allows, whoever asks; with an option, set it
+    #[command(after_help = "\
+Examples:
+  pgmoor servers policy shop
+  pgmoor servers policy shop --preset production
+  pgmoor servers policy shop --environment staging --database orders --no-restores")]
+    Policy(Box<grants::Policy>),
     /// Set a server's password, or forget it
     SetPassword {
         /// The server: its name, id, display name, or group/name
@@ -140,6 +147,9 @@ pub struct Update {
     display_name: Option<String>,
     #[command(flatten)]
     fields: Fields,
+    /// Hand it over: to groups/ and the name or id of a group you are in, or users/me
+    #[arg(long, value_name = "OWNER")]
+    owner: Option<String>,
     /// Only if it has not changed since this etag was read
     #[arg(long, default_value = "", hide_default_value = true)]
     etag: String,
@@ -164,6 +174,7 @@ impl Servers {
             }
             Self::Add(add) => add.run(context).await,
             Self::Update(update) => update.run(context).await,
+            Self::Policy(policy) => policy.run(context).await,
             Self::SetPassword {
                 server,
                 forget,
@@ -238,6 +249,10 @@ impl Update {
         if let Some(display_name) = self.display_name {
             server.display_name = display_name;
             paths.push("display_name");
+        }
+        if let Some(owner) = self.owner {
+            server.owner = groups::resolve_member(context, owner).await?;
+            paths.push("owner");
         }
         if paths.is_empty() {
             return Err(ClientError::usage("nothing to change: give at least one option"));

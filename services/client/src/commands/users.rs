@@ -194,7 +194,7 @@ async fn all(context: &mut Context) -> Result<Vec<User>, ClientError> {
 }
 
 /// The name of the user that a login name means.
-async fn resolve(context: &mut Context, given: String) -> Result<String, ClientError> {
+pub(crate) async fn resolve(context: &mut Context, given: String) -> Result<String, ClientError> {
     if given.starts_with("users/") {
         return Ok(given);
     }

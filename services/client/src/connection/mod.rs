@@ -14,6 +14,9 @@ use std::time::Duration;
 use domain::clock::Clock;
 use domain::random::Random;
 use http::HeaderValue;
+use rpc::access::v1::grant_service_client::GrantServiceClient;
+use rpc::access::v1::group_service_client::GroupServiceClient;
+use rpc::access::v1::role_service_client::RoleServiceClient;
 use rpc::audit::v1::audit_service_client::AuditServiceClient;
 use rpc::auth::v1::TokenPair;
 use rpc::auth::v1::auth_service_client::AuthServiceClient;
@@ -131,6 +134,10 @@ impl Connection {
         backups: BackupServiceClient,
         /// CatalogService.
         catalog: CatalogServiceClient,
+        /// GrantService.
+        grants: GrantServiceClient,
+        /// GroupService.
+        groups: GroupServiceClient,
         /// InstanceService.
         instances: InstanceServiceClient,
         /// OperationService.
@@ -139,6 +146,8 @@ impl Connection {
         pools: PoolServiceClient,
         /// QueryService.
         queries: QueryServiceClient,
+        /// RoleService.
+        roles: RoleServiceClient,
         /// ServerService.
         servers: ServerServiceClient,
         /// SettingsService.
