@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use rpc::access::v1::grant_service_client::GrantServiceClient;
+use rpc::access::v1::group_service_client::GroupServiceClient;
+use rpc::access::v1::role_service_client::RoleServiceClient;
 use rpc::auth::v1::auth_service_client::AuthServiceClient;
 use rpc::auth::v1::{LoginWithPasswordRequest, TokenPair};
 use rpc::backup::v1::backup_service_client::BackupServiceClient;
@@ -131,6 +134,12 @@ impl Client {
         instances: InstanceServiceClient;
         /// ServerService.
         servers: ServerServiceClient;
+        /// GrantService.
+        grants: GrantServiceClient;
+        /// GroupService.
+        groups: GroupServiceClient;
+        /// RoleService.
+        roles: RoleServiceClient;
         /// PoolService.
         pools: PoolServiceClient;
         /// QueryService.

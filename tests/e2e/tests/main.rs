@@ -4,6 +4,7 @@
 
 mod administration;
 mod audit;
+mod authorization;
 mod churn;
 mod commits;
 mod discovery;

@@ -139,3 +139,68 @@ async fn slots_are_leased_to_workers_only() {
         ErrorReason::PermissionMissing,
     );
 }
+
+/// What an API instance sends that says of a server what is not so: the pooler asks nobody but the token and the config
+/// database.
+#[tokio::test]
+async fn api_instance_that_lies_about_a_server_or_its_user_gets_nowhere() {
+    let world = &shared().await.world;
+    let (owner, stranger) = tokio::join!(world.create_user(), world.create_user());
+    let server = world.register_target(owner.a()).await;
+    let tls = tls(world).identity(identity(&world.certificate("api-0")));
+    let channel = pooler(world).tls_config(tls).unwrap().connect().await.unwrap();
+    let mut client = PoolerServiceClient::new(channel);
+    let token = |client: &e2e::Client| format!("Bearer {}", client.token().unwrap());
+    let signed = |token: &str, mut request: Request<()>| {
+        request
+            .metadata_mut()
+            .insert("authorization", token.parse().unwrap());
+        request
+    };
+    let open = |token: &str| {
+        let request = rpc::query::v1::OpenSessionRequest {
+            server: server.clone(),
+            mode: rpc::query::v1::SessionMode::Auto.into(),
+            ..Default::default()
+        };
+        signed(token, Request::new(())).map(|()| OpenSessionRequest {
+            request: Some(request),
+        })
+    };
+    let run = |token: &str| {
+        let script = rpc::query::v1::Script {
+            sql: "SELECT 1".to_owned(),
+            ..Default::default()
+        };
+        let script = rpc::pooler::v1::RunScriptRequest {
+            server: server.clone(),
+            script: Some(script),
+            ..Default::default()
+        };
+        signed(token, Request::new(())).map(|()| script)
+    };
+    let test = |token: &str| {
+        let request = rpc::server::v1::TestServerRequest {
+            name: server.clone(),
+            ..Default::default()
+        };
+        signed(token, Request::new(())).map(|()| rpc::pooler::v1::TestServerRequest {
+            request: Some(request),
+        })
+    };
+    let (own, foreign) = (token(owner.a()), token(stranger.a()));
+    let session = client.open_session(open(&own)).await.unwrap().into_inner();
+    let session = session.session.unwrap().name;
+
+    let (code, why) = (Code::NotFound, ErrorReason::ResourceNotFound);
+    reason::expect(client.open_session(open(&foreign)).await, code, why);
+    reason::expect(client.run_script(run(&foreign)).await.map(drop), code, why);
+    reason::expect(client.test_server(test(&foreign)).await, code, why);
+    let request = || rpc::pooler::v1::GetSessionRequest {
+        name: session.clone(),
+    };
+    let stolen = signed(&foreign, Request::new(())).map(|()| request());
+    reason::expect(client.get_session(stolen).await, code, why);
+    let kept = signed(&own, Request::new(())).map(|()| request());
+    client.get_session(kept).await.unwrap();
+}
