@@ -4,6 +4,7 @@ use std::process::Output;
 
 use e2e::{Client, World, WorldOptions, reason};
 use harness::{Login, eventually, pgmoor_binary};
+use rpc::catalog::v1::ListTablesRequest;
 use rpc::query::v1::{
     ExecutionOutcome, GetSessionRequest, OpenSessionRequest, RunQueryRequest, Script, SessionAccess,
     SessionMode,
@@ -100,6 +101,15 @@ async fn read_only_session_is_read_only_through_every_instance() {
         access: SessionAccess::ReadOnly.into(),
         ..RunQueryRequest::default()
     };
+    // The catalog is read so too.
+    let tables = ListTablesRequest {
+        server: server.clone(),
+        schema: "public".to_owned(),
+        ..ListTablesRequest::default()
+    };
+    let tables = caller.b().catalog().list_tables(tables).await.unwrap();
+    let tables = tables.into_inner().tables;
+    assert!(tables.iter().any(|found| found.name == table), "{tables:?}");
     let refused = caller.b().query().run_query(request).await.unwrap().into_inner();
     assert_eq!(refused.outcome(), ExecutionOutcome::Failed);
     let arguments = [

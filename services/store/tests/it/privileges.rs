@@ -6,6 +6,7 @@ use domain::id::{CredentialId, IncarnationId};
 use domain::operation::{OperationKind, OperationProgress};
 use domain::random::SystemRandom;
 use store::StoreError;
+use store::inspection_policies::InspectionPolicy;
 use store::instance_owners::{Claim, Claimant};
 use store::instances::{Facts, InstanceChange, Recognised};
 use store::operations::{NewOperation, RequestId};
@@ -274,4 +275,37 @@ async fn worker_does_its_work_with_its_own_role() {
     denied(&world, "pgmoor_pooler", &forbidden).await;
     let forbidden = ["INSERT INTO pgmoor.operation_logs VALUES (gen_random_uuid(), 0, 'x')"];
     denied(&world, "pgmoor_api", &forbidden).await;
+}
+
+#[tokio::test]
+async fn api_says_what_inspections_let_pass_and_poolers_read_it() {
+    let world = World::new().await;
+    let server = world.any_server().await;
+    let (api, _) = world.store_as("pgmoor_api").await;
+    let (pooler, _) = world.store_as("pgmoor_pooler").await;
+    let none = InspectionPolicy::default();
+    assert_eq!(pooler.inspection_policies().get(server.id).await.unwrap(), none);
+    let policy = InspectionPolicy {
+        trusted_functions: vec!["public.f(integer)".to_owned()],
+        allowed_databases: vec!["orders".to_owned()],
+    };
+    for policy in [policy, none] {
+        assert!(api.inspection_policies().set(server.id, &policy).await.unwrap());
+        assert_eq!(pooler.inspection_policies().get(server.id).await.unwrap(), policy);
+    }
+    let missing = domain::id::ServerId::generate(&domain::random::SystemRandom);
+    assert!(
+        !api.inspection_policies()
+            .set(missing, &InspectionPolicy::default())
+            .await
+            .unwrap()
+    );
+    let forbidden = ["UPDATE pgmoor.inspection_policies SET trusted_functions = '{}'"];
+    denied(&world, "pgmoor_pooler", &forbidden).await;
+    denied(
+        &world,
+        "pgmoor_worker",
+        &["SELECT * FROM pgmoor.inspection_policies"],
+    )
+    .await;
 }
