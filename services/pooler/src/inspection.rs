@@ -30,7 +30,7 @@ const SINCE_15: &str = "    /* PostgreSQL 15 and later */\n";
 /// Most reasons that are kept.
 const MOST_REASONS: &str = "100";
 /// How long a server has to answer.
-const ANSWER: Duration = Duration::from_secs(15);
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Whose rights, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -99,15 +99,28 @@ impl Finding {
 pub(crate) struct Known {
     pub(crate) subject: Subject,
     finding: Mutex<Option<Finding>>,
+    /// When a look began that has not ended well.
+    tried: Mutex<Option<OffsetDateTime>>,
 }
 
 impl Known {
+    /// True for one who is to look, where nobody else does or has failed to since.
+    pub(crate) fn begins_look(&self, now: OffsetDateTime, since: OffsetDateTime) -> bool {
+        let mut tried = self.tried.lock();
+        let first = tried.is_none_or(|tried| tried < since);
+        if first {
+            *tried = Some(now);
+        }
+        first
+    }
+
     pub(crate) fn finding(&self) -> Option<Finding> {
         self.finding.lock().clone()
     }
 
     pub(crate) fn set(&self, finding: Finding) {
         *self.finding.lock() = Some(finding);
+        *self.tried.lock() = None;
     }
 
     /// Whether PostgreSQL keeps the role from writing.
@@ -136,6 +149,7 @@ impl Inspections {
             Arc::new(Known {
                 subject: subject.clone(),
                 finding: Mutex::new(None),
+                tried: Mutex::new(None),
             })
         };
         Arc::clone(all.entry(subject.clone()).or_insert_with(known))

@@ -131,16 +131,21 @@ impl Pooler {
     }
 
     /// Has it known what the role of a new session may do, on its own connection, where that is not known yet. What comes in the
-    /// way leaves it unknown: the session says so.
+    /// way leaves it unknown: the session says so. Afterwards the connection may be of no more use.
     pub(super) async fn know_role_on(&self, backend: &mut Backend, server: &Server, known: &Known) {
         let looked = match self.held(server, known, FRESH).await {
-            Ok(Some(_)) => return,
-            Ok(None) => self.look_on(backend, server, known).await,
-            Err(error) => Err(error),
+            Ok(None) if self.begins_look(known) => self.look_on(backend, server, known).await.map(drop),
+            held => held.map(drop),
         };
         if let Err(error) = looked {
             tracing::warn!(server.id = %server.id, %error, "it could not be looked what a role may do");
         }
+    }
+
+    /// What failed is not tried again with each session.
+    fn begins_look(&self, known: &Known) -> bool {
+        let now = self.0.clock.now();
+        known.begins_look(now, now - FRESH)
     }
 
     /// As [`Pooler::know_role_on`], for a session that has no connection yet. Nobody waits for it.
@@ -150,9 +155,10 @@ impl Pooler {
             let draining = pooler.0.draining.clone();
             let looked = async {
                 match pooler.held(&server, &known, FRESH).await {
-                    Ok(Some(_)) => Ok(()),
-                    Ok(None) => pooler.look_at_role(user, &server, &known).await.map(drop),
-                    Err(error) => Err(error),
+                    Ok(None) if pooler.begins_look(&known) => {
+                        pooler.look_at_role(user, &server, &known).await.map(drop)
+                    }
+                    held => held.map(drop),
                 }
             };
             if let Some(Err(error)) = draining.run_until_cancelled(looked).await {

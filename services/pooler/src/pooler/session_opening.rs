@@ -122,7 +122,7 @@ impl Pooler {
         opening: Opening,
         name: SessionName,
     ) -> Result<query::v1::Session, PoolerError> {
-        let mut opened = Box::pin(self.open(Wish {
+        let wish = || Wish {
             user: caller.user,
             server,
             database: opening.database.as_ref(),
@@ -131,8 +131,8 @@ impl Pooler {
             holder: name.to_string(),
             queue_timeout: opening.queue_timeout,
             insist: false,
-        }))
-        .await?;
+        };
+        let mut opened = Box::pin(self.open(wish())).await?;
         if opened.facts.is_pooler {
             opened.backend.close().await;
             return Err(TargetError::IsPooler.into());
@@ -140,6 +140,12 @@ impl Pooler {
         let role = self.known_role(rights.access(), server, opening.database.as_ref());
         if let Some(role) = &role {
             self.know_role_on(&mut opened.backend, server, role).await;
+            if !opened.backend.connection.is_quiet() {
+                // The server is still at it. The session gets a connection that nothing was asked on.
+                opened.backend.cancel_unseen();
+                opened.backend.close().await;
+                opened = Box::pin(self.open(wish())).await?;
+            }
         }
         let database = opening.database.as_ref().unwrap_or(&server.maintenance_database);
         let keeping = Keeping::Pinned {

@@ -436,3 +436,31 @@ async fn finding_is_kept_until_it_is_old_or_something_changes() {
     assert_eq!(time(inspect(world, hour).await), third);
     assert!(time(inspect(world, None).await) > third);
 }
+
+#[tokio::test]
+async fn session_opens_also_where_the_server_does_not_say_what_its_role_may_do() {
+    let reader = Reader::provisioned().await;
+    let world = &reader.world;
+    let mut blocker = world.target.connect().await;
+    let blocking = blocker.transaction().await.unwrap();
+    let lock = "LOCK TABLE pg_catalog.pg_foreign_data_wrapper IN ACCESS EXCLUSIVE MODE";
+    blocking.batch_execute(lock).await.unwrap();
+    let session = open(world, SessionMode::Pinned, SessionAccess::ReadOnly).await;
+    let found = session.enforcement.unwrap();
+    assert_eq!(reasons(&found), [(Code::NotInspected, String::new())]);
+    assert!(found.check_time.is_none());
+    assert_eq!(world.value(session.name.parse().unwrap(), "SELECT 1").await, "1");
+    // It is not tried again with the next session, which so need not wait.
+    let next = open(world, SessionMode::Pinned, SessionAccess::ReadOnly);
+    let next = tokio::time::timeout(Duration::from_secs(5), next).await.unwrap();
+    assert_eq!(next.enforcement.unwrap().level(), EnforcementLevel::BestEffort);
+    blocking.rollback().await.unwrap();
+    // Who asks for it gets it.
+    reader.inspect().await;
+    let found = world
+        .describe(session.name.parse().unwrap())
+        .await
+        .enforcement
+        .unwrap();
+    assert_eq!(found.level(), EnforcementLevel::Enforced);
+}
