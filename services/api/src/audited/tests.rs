@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::*;
 
-/// Reads a request to its end and answers with what it was.
+/// Answers with what it is asked, and that all is well.
 #[derive(Clone)]
 struct Echo;
 
@@ -29,7 +29,12 @@ impl Service<Request<Body>> for Echo {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        ready(Ok(Response::new(request.into_body())))
+        let trailers = http::HeaderMap::from_iter([(
+            http::HeaderName::from_static("grpc-status"),
+            http::HeaderValue::from_static("0"),
+        )]);
+        let body = request.into_body().with_trailers(ready(Some(Ok(trailers))));
+        ready(Ok(Response::new(Body::new(body))))
     }
 }
 
@@ -113,6 +118,5 @@ async fn bodies_pass_the_layer_unchanged() {
             medians[0], medians[1]
         );
     }
-    // Nobody said how it ended: no trailers.
-    assert_eq!(log.figures().suppressed + log.figures().buffered as u64, 2050);
+    assert_eq!(log.figures().buffered, CALLS + 50, "every call has its record");
 }
