@@ -360,7 +360,7 @@ mod tests {
     use super::*;
 
     fn opened(request: OpenSessionRequest) -> Result<Opening, PoolerError> {
-        Opening::new(request, Access::ReadWrite)
+        Opening::new(request)
     }
 
     fn opening(parameters: &[(&str, &str)]) -> Result<Opening, PoolerError> {
