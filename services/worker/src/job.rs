@@ -13,6 +13,7 @@ use store::operations::{Attempt, AttemptError, Claimed, Operation};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission;
 use crate::backup::Published;
 use crate::failure::{Failure, Halt};
 use crate::journal::Journal;
@@ -90,9 +91,10 @@ impl Job<'_> {
         }
     }
 
-    /// Finds the way to the operation's server.
+    /// Finds the way to the operation's server, if its owner may go there.
     pub(crate) async fn find(&self) -> Result<(), Halt> {
         let operation = &self.operation;
+        Box::pin(admission::check(self.context, operation)).await?;
         let name = application_name(&self.attempt);
         let reach = Reach::find(
             self.context,

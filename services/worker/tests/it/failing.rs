@@ -109,3 +109,16 @@ async fn missing_schema_and_missing_program_fail_the_backup() {
         "TOOL_MISSING"
     );
 }
+
+#[tokio::test]
+async fn owner_who_may_not_any_more_gets_nothing() {
+    let world = World::new().await;
+    let policy = domain::access::ServerPolicy::production(domain::access::Tenancy::Single);
+    let servers = world.store.servers();
+    // As an API instance that lies would: queued all the same.
+    servers.set_policy(world.server.id, &policy, None).await.unwrap();
+    let _worker = world.start().await;
+    let failure = world.failed(world.backup(&["public"]).await).await;
+    assert_eq!(failure.reason, "POLICY_FORBIDS", "{failure:?}");
+    assert_eq!(world.artifact_files(), Vec::<std::path::PathBuf>::new());
+}
