@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::access::{Access, Decision, Denial, GrantLimits, Permission, ServerFacts, decide};
+use domain::access::{Access, Decision, Denial, GrantLimits, Ownership, Permission, ServerFacts, decide};
 use domain::limits::Limits;
 use domain::name::Identifier;
 use parking_lot::Mutex;
@@ -72,6 +72,16 @@ impl Rights {
         if facts.revision >= current.facts.revision {
             current.facts = Arc::clone(facts);
         }
+    }
+
+    /// Keeps what is known, as of that revision, where the user owned the server. False where they did not.
+    pub(crate) fn keep_as_owner(&self, revision: i64) -> bool {
+        let mut current = self.current.lock();
+        let mut facts = ServerFacts::clone(&current.facts);
+        facts.revision = revision;
+        let owns = facts.ownership != Ownership::None;
+        current.facts = Arc::new(facts);
+        owns
     }
 
     /// Whether the session may go on as it was opened, and how far its limits go then.

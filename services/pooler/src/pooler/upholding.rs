@@ -70,7 +70,9 @@ impl Pooler {
             for session in stale {
                 match facts.get(&pair(session)) {
                     Some(facts) => session.facts.rights.renew(facts),
-                    None => self.end(session, LossCause::ServerChanged),
+                    // The server is gone. Its owner's sessions on it go on until they need another connection.
+                    None if session.facts.rights.keep_as_owner(revision) => {}
+                    None => self.end(session, LossCause::AccessRevoked),
                 }
             }
         }
