@@ -55,13 +55,17 @@ pub(crate) async fn database(
     permission: Permission,
     database: &str,
 ) -> Result<Server, Error> {
-    let (server, facts) = read(api, caller, id).await?;
+    // Before anything is read: what is wrong with a request must not tell what there is.
     let named = match database {
-        "" => server.maintenance_database.clone(),
-        database => database
-            .parse::<Identifier>()
-            .map_err(|error| Error::invalid("database", error))?,
+        "" => None,
+        database => Some(
+            database
+                .parse::<Identifier>()
+                .map_err(|error| Error::invalid("database", error))?,
+        ),
     };
+    let (server, facts) = read(api, caller, id).await?;
+    let named = named.unwrap_or_else(|| server.maintenance_database.clone());
     let decision = decide(&facts, Some(&named), facts.read_time);
     checked(
         decision.check(permission),

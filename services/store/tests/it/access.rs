@@ -222,11 +222,11 @@ async fn facts_are_all_that_bears_on_a_user_and_a_server_and_have_their_revision
         .unwrap();
     assert_eq!(set.policy, policy);
     assert_eq!(facts().await.policy, policy);
-    let missing = world
-        .store
-        .access()
-        .server_facts(bob.id, ServerId::generate(&SystemRandom));
-    assert!(missing.await.unwrap().is_none());
+    let access = world.store.access();
+    let missing = access
+        .server_facts(bob.id, ServerId::generate(&SystemRandom))
+        .await;
+    assert!(missing.unwrap().is_none());
 }
 
 #[tokio::test]
