@@ -26,6 +26,11 @@ missing_test_packages() {
     has_postgres_server || say postgresql
     { has_program psql && has_program pg_dump; } || say postgresql-client
     has_program nginx || say nginx
+    # The OpenID provider of the tests, and the browser that logs in with it.
+    has_program node || say nodejs
+    has_program npm || say npm
+    has_program chromium || say chromium
+    has_program chromedriver || say chromium-driver
     has_program cc || printf '%s\n' gcc libc6-dev
 }
 

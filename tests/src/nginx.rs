@@ -13,12 +13,25 @@ use crate::{eventually, free_port, programs};
 
 /// The shipped configuration: a test runs what users are told to run.
 const TEMPLATE: &str = include_str!("../../deploy/nginx/pgmoor.conf.template");
+/// The part for the instances' HTTP ports.
+const HTTP_TEMPLATE: &str = include_str!("../../deploy/nginx/pgmoor-http.conf.template");
 
 /// What goes into the configuration's placeholders.
 #[derive(Debug, Clone, Default)]
 pub struct NginxOptions {
     /// The API instances, tried in turn.
     pub api_servers: Vec<SocketAddr>,
+    /// The HTTP ports of the instances, if browsers come.
+    pub http: Option<NginxHttp>,
+}
+
+/// The HTTP side: what browsers ask for.
+#[derive(Debug, Clone)]
+pub struct NginxHttp {
+    /// Where nginx listens for them, on 127.0.0.1.
+    pub port: u16,
+    /// The instances' HTTP ports, tried in turn.
+    pub servers: Vec<SocketAddr>,
 }
 
 /// A running nginx of this test process, listening on 127.0.0.1.
@@ -49,6 +62,15 @@ impl Nginx {
             directory.path(),
         );
         std::fs::write(&configuration, text).expect("nginx's configuration file");
+        if let Some(http) = &options.http {
+            let parts = directory.path().join("conf.d");
+            std::fs::create_dir(&parts).expect("a directory for nginx");
+            let text = HTTP_TEMPLATE
+                .replace("@HTTP_LISTEN@", &format!("127.0.0.1:{}", http.port))
+                .replace("@HTTP_SERVERS@", &upstreams(&http.servers));
+            std::fs::write(parts.join("http.conf"), text).expect("nginx's configuration file");
+            hand_over(&parts);
+        }
         hand_over(&configuration);
         let server = Process::builder(programs::nginx())
             .args(["-p".as_ref(), directory.path().as_os_str()])
@@ -98,15 +120,19 @@ impl Nginx {
 }
 
 fn render(listen: SocketAddr, api_servers: &[SocketAddr], directory: &Path) -> String {
-    // On one line: the template's header names the placeholders too, in comments.
-    let servers: Vec<String> = api_servers
+    TEMPLATE
+        .replace("@LISTEN@", &listen.to_string())
+        .replace("@API_SERVERS@", &upstreams(api_servers))
+        .replace("@RUNTIME_DIRECTORY@", &directory.display().to_string())
+}
+
+/// On one line: the template's header names the placeholders too, in comments.
+fn upstreams(servers: &[SocketAddr]) -> String {
+    let servers: Vec<String> = servers
         .iter()
         .map(|server| format!("server {server} max_fails=1 fail_timeout=1s;"))
         .collect();
-    TEMPLATE
-        .replace("@LISTEN@", &listen.to_string())
-        .replace("@API_SERVERS@", &servers.join(" "))
-        .replace("@RUNTIME_DIRECTORY@", &directory.display().to_string())
+    servers.join(" ")
 }
 
 fn read(path: &Path) -> String {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use auth::{Bearer, Logins, Passwords, TokenVerifier};
+use auth::{Bearer, Logins, Passwords, ProviderLogins, TokenVerifier};
 use domain::access::Caller;
 use domain::egress::EgressPolicy;
 use domain::random::Random;
@@ -25,6 +25,7 @@ pub(crate) struct Context {
     pub(crate) store: Store,
     pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) logins: Logins,
+    pub(crate) provider_logins: Arc<ProviderLogins>,
     pub(crate) passwords: Passwords,
     pub(crate) sessions: Arc<dyn Sessions>,
     pub(crate) pools: Arc<dyn Pools>,

@@ -24,6 +24,7 @@ pub(crate) struct Violation {
 pub(crate) enum ResourceKind {
     User,
     ApiToken,
+    Login,
     Instance,
     Server,
     Session,
@@ -42,6 +43,7 @@ impl fmt::Display for ResourceKind {
         f.write_str(match self {
             Self::User => "user",
             Self::ApiToken => "API token",
+            Self::Login => "login",
             Self::Instance => "instance",
             Self::Server => "server",
             Self::Session => "session",

@@ -23,9 +23,11 @@ mod error;
 mod grant;
 mod group;
 mod health;
+mod http_port;
 mod instance;
 mod mask;
 mod operation;
+mod origin;
 mod paging;
 mod pool;
 mod query;
@@ -42,7 +44,7 @@ mod user;
 
 use std::sync::Arc;
 
-use ::auth::{AuthLayer, Logins, Passwords, TokenVerifier, UnknownMethodPermission};
+use ::auth::{AuthLayer, Logins, Passwords, ProviderLogins, TokenVerifier, UnknownMethodPermission};
 use ::sessions::Sessions;
 use ::sessions::pools::Pools;
 use ::storage::{Artifacts, UserFiles};
@@ -52,6 +54,7 @@ use rpc::descriptors;
 use rpc::policy::{PolicyError, PolicyTable};
 use store::{Store, StoreError};
 use thiserror::Error;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -59,6 +62,7 @@ pub use crate::audited::{Audit, TrustedHops};
 use crate::audited::{AuditedLayer, Methods, MethodsError};
 use crate::context::Context;
 pub use crate::health::Health;
+use crate::http_port::HttpPort;
 use crate::operation::Waits;
 pub use crate::serve::{ServeError, Service};
 use crate::settings_cache::SettingsCache;
@@ -71,6 +75,8 @@ pub struct Parts {
     pub verifier: Arc<TokenVerifier>,
     /// Logs users in.
     pub logins: Logins,
+    /// Logs users in with a provider.
+    pub provider_logins: ProviderLogins,
     /// Hashes passwords.
     pub passwords: Passwords,
     /// Where query sessions are.
@@ -131,6 +137,7 @@ pub struct Api {
     auth: AuthLayer,
     audited: AuditedLayer,
     routes: Routes,
+    http_port: HttpPort,
     drain: CancellationToken,
 }
 
@@ -147,10 +154,16 @@ impl Api {
         let settings = SettingsCache::start(parts.store.clone()).await?;
         let drain = parts.drain.clone();
         let waits = Waits::new(parts.store.clone());
+        let provider_logins = Arc::new(parts.provider_logins);
+        let http_port = HttpPort {
+            store: parts.store.clone(),
+            provider_logins: provider_logins.clone(),
+        };
         let context = Arc::new(Context {
             store: parts.store,
             verifier: parts.verifier,
             logins: parts.logins,
+            provider_logins,
             passwords: parts.passwords,
             sessions: parts.sessions,
             pools: parts.pools,
@@ -171,6 +184,7 @@ impl Api {
             auth,
             audited,
             routes,
+            http_port,
             drain,
         })
     }
@@ -179,6 +193,16 @@ impl Api {
     #[must_use]
     pub fn health(&self) -> Health {
         self.health.clone()
+    }
+
+    /// Serves the HTTP port until `stop`: where providers send browsers back. Must run, as a tracked task, where logins with
+    /// a provider are configured.
+    pub fn serve_http(
+        &self,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
+        self.http_port.clone().serve(listener, stop)
     }
 
     /// Keeps the settings up to date until `stop`. Must run, as a tracked task, while the API serves.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use domain::access::{Caller, Principal, RoleName};
 use domain::id::{
-    ApiTokenId, BackupId, GrantId, GroupId, InstanceId, OperationId, RoleBindingId, ServerId, UserId,
+    ApiTokenId, BackupId, GrantId, GroupId, InstanceId, LoginId, OperationId, RoleBindingId, ServerId, UserId,
 };
 
 use crate::error::Error;
@@ -92,4 +92,15 @@ pub(crate) fn api_token(field: &str, name: &str, caller: &Caller) -> Result<(Use
     let owner = user(field, owner, caller).map_err(|_| Error::invalid(field, form))?;
     let token = token.parse().map_err(|_| Error::invalid(field, form))?;
     Ok((owner, token))
+}
+
+/// Reads `users/{user}/logins/{login}`.
+pub(crate) fn login(field: &str, name: &str, caller: &Caller) -> Result<(UserId, LoginId), Error> {
+    let form = "must be of the form users/{user}/logins/{login}";
+    let (owner, login) = name
+        .split_once("/logins/")
+        .ok_or_else(|| Error::invalid(field, form))?;
+    let owner = user(field, owner, caller).map_err(|_| Error::invalid(field, form))?;
+    let login = login.parse().map_err(|_| Error::invalid(field, form))?;
+    Ok((owner, login))
 }

@@ -9,6 +9,8 @@ use store::StoreError;
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::login_failure::LoginFailure;
+
 /// Why a caller is not let in. Each variant is one reason of `pgmoor.errors.v1`; [`crate::status::status`]
 /// writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -34,6 +36,9 @@ pub enum AuthError {
         /// When a login under this name is looked at again.
         retry_after: Duration,
     },
+    /// A login with a provider comes to nothing.
+    #[error("{0}")]
+    Login(LoginFailure),
     /// The caller is known and lacks a permission.
     #[error("the caller lacks the permission {permission}")]
     PermissionMissing {
@@ -49,6 +54,12 @@ pub enum AuthError {
         /// What the log is searched for.
         error_id: Uuid,
     },
+}
+
+impl From<LoginFailure> for AuthError {
+    fn from(failure: LoginFailure) -> Self {
+        Self::Login(failure)
+    }
 }
 
 /// Longest chain of causes that is logged.

@@ -15,7 +15,7 @@ use domain::username::Username;
 use secrecy::{ExposeSecret as _, SecretString};
 use store::api_tokens::{ApiToken, CreateApiTokenError, NewApiToken, RevokeApiTokenError};
 use store::login_throttles::{Attempt, ThrottlePolicy};
-use store::logins::{Login, NewLogin, Refresh, StartLoginError};
+use store::logins::{Login, LoginOrigin, NewLogin, Refresh, StartLoginError};
 use store::users::UserWithPassword;
 use store::{Page, PageRequest, Store, StoreError};
 use time::OffsetDateTime;
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::access_token::AccessToken;
 use crate::error::AuthError;
+use crate::login_failure::LoginFailure;
 use crate::password::{PasswordError, Passwords};
 use crate::secret_token::{new_api_token, new_refresh_token, refresh_token_hash};
 use crate::signing_key::SigningKey;
@@ -143,6 +144,20 @@ impl Logins {
         username: &str,
         password: &SecretString,
     ) -> Result<TokenPair, AuthError> {
+        self.login_with_password_from(username, password, LoginOrigin::default())
+            .await
+    }
+
+    /// The same, writing down with what and from where.
+    ///
+    /// # Errors
+    /// As [`Logins::login_with_password`].
+    pub async fn login_with_password_from(
+        &self,
+        username: &str,
+        password: &SecretString,
+        origin: LoginOrigin,
+    ) -> Result<TokenPair, AuthError> {
         let name: Option<Username> = username.parse().ok();
         // A name no user can have counts like any other.
         let folded = name
@@ -159,7 +174,7 @@ impl Logins {
                 None => None,
             };
             let user = self.check_password(user, password).await?;
-            if let Some(pair) = self.begin(user).await? {
+            if let Some(pair) = self.begin(user, origin.clone()).await? {
                 self.clear_attempts(&key).await;
                 return Ok(pair);
             }
@@ -295,7 +310,11 @@ impl Logins {
     }
 
     /// Begins a login; nothing where the user changed since the password was checked.
-    async fn begin(&self, user: UserWithPassword) -> Result<Option<TokenPair>, AuthError> {
+    async fn begin(
+        &self,
+        user: UserWithPassword,
+        origin: LoginOrigin,
+    ) -> Result<Option<TokenPair>, AuthError> {
         let (refresh_token, refresh_token_hash) = new_refresh_token(&*self.random);
         let new = NewLogin {
             id: LoginId::generate(&*self.random),
@@ -303,11 +322,40 @@ impl Logins {
             user_etag: Some(user.user.etag),
             refresh_token_hash,
             refresh_token_lifetime: self.options.refresh_token_lifetime,
+            origin,
         };
         match self.store.logins().start(new).await {
             Ok(login) => self.pair(login, refresh_token).await.map(Some),
             Err(StartLoginError::EtagMismatch) => Ok(None),
             Err(StartLoginError::UserNotFound | StartLoginError::UserDisabled) => Err(AuthError::LoginFailed),
+            Err(StartLoginError::Store(error)) => Err(self.store_error("beginning a login", &error)),
+        }
+    }
+
+    /// Begins a login of a user who proved elsewhere who they are. Returns the login name too.
+    pub(crate) async fn begin_for(
+        &self,
+        user: UserId,
+        origin: LoginOrigin,
+    ) -> Result<(TokenPair, String), AuthError> {
+        let (refresh_token, refresh_token_hash) = new_refresh_token(&*self.random);
+        let new = NewLogin {
+            id: LoginId::generate(&*self.random),
+            user_id: user,
+            user_etag: None,
+            refresh_token_hash,
+            refresh_token_lifetime: self.options.refresh_token_lifetime,
+            origin,
+        };
+        match self.store.logins().start(new).await {
+            Ok(login) => {
+                let username = login.user.username.to_string();
+                Ok((self.pair(login, refresh_token).await?, username))
+            }
+            Err(StartLoginError::UserDisabled) => Err(LoginFailure::UserDisabled.into()),
+            Err(StartLoginError::EtagMismatch | StartLoginError::UserNotFound) => {
+                Err(LoginFailure::Unknown.into())
+            }
             Err(StartLoginError::Store(error)) => Err(self.store_error("beginning a login", &error)),
         }
     }

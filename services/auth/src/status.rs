@@ -8,9 +8,13 @@ use tonic::{Code, Status};
 use tonic_types::ErrorDetails;
 
 use crate::error::AuthError;
+use crate::login_failure::LoginFailure;
 
 /// When a caller who was told that the config database is away tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// When a caller whose provider is away tries again.
+const PROVIDER_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 const NO_METADATA: [(&str, &str); 0] = [];
 
@@ -33,6 +37,7 @@ pub fn status(error: &AuthError) -> Status {
             NO_METADATA,
             ErrorDetails::with_retry_info(Some(*retry_after)),
         ),
+        AuthError::Login(failure) => of_login(failure, message),
         AuthError::PermissionMissing { permission } => with_details(
             Code::PermissionDenied,
             ErrorReason::PermissionMissing,
@@ -54,6 +59,24 @@ pub fn status(error: &AuthError) -> Status {
             [("error_id", error_id.to_string())],
             ErrorDetails::new(),
         ),
+    }
+}
+
+fn of_login(failure: &LoginFailure, message: String) -> Status {
+    let (code, reason) = failure.reason();
+    match failure {
+        LoginFailure::ProviderUnavailable => {
+            let details = ErrorDetails::with_retry_info(Some(PROVIDER_RETRY_AFTER));
+            with_details(code, reason, message, NO_METADATA, details)
+        }
+        LoginFailure::Refused { error } => with_details(
+            code,
+            reason,
+            message,
+            [("error", error.as_str())],
+            ErrorDetails::new(),
+        ),
+        _ => plain(code, reason, message),
     }
 }
 

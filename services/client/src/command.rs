@@ -3,8 +3,8 @@
 use clap::Subcommand;
 
 use crate::commands::{
-    audit, backup, catalog, explain_access, files, grants, groups, instances, login, ops, pools, restore,
-    roles, servers, settings, token, users, whoami,
+    audit, backup, catalog, explain_access, files, grants, groups, instances, login, logins, ops, pools,
+    restore, roles, servers, settings, token, users, whoami,
 };
 use crate::context::Context;
 use crate::error::ClientError;
@@ -17,6 +17,9 @@ pub enum Command {
     Login(login::Login),
     /// End the login
     Logout(login::Logout),
+    /// Where you are logged in
+    #[command(subcommand)]
+    Logins(logins::Logins),
     /// Show who you are
     Whoami(whoami::Whoami),
     /// Settings that follow you to every client
@@ -90,6 +93,7 @@ impl Command {
         match self {
             Self::Login(login) => login.run(context).await,
             Self::Logout(logout) => logout.run(context).await,
+            Self::Logins(logins) => logins.run(context).await,
             Self::Whoami(whoami) => whoami.run(context).await,
             Self::Settings(settings) => settings.run(context).await,
             Self::Servers(servers) => servers.run(context).await,

@@ -15,6 +15,8 @@ pub struct Environment {
     pub state_home: Option<PathBuf>,
     /// An API token to use in place of a login (`PGMOOR_TOKEN`).
     pub token: Option<SecretString>,
+    /// Whether there is a screen for a browser (`DISPLAY`, `WAYLAND_DISPLAY`, or a Mac).
+    pub has_display: bool,
     /// The trace every call belongs to (`TRACEPARENT`, W3C Trace Context).
     pub traceparent: Option<String>,
 }
@@ -40,6 +42,9 @@ impl Environment {
             config_home: base("XDG_CONFIG_HOME"),
             state_home: base("XDG_STATE_HOME"),
             token: text("PGMOOR_TOKEN").map(SecretString::from),
+            has_display: cfg!(target_os = "macos")
+                || text("DISPLAY").is_some()
+                || text("WAYLAND_DISPLAY").is_some(),
             traceparent: text("TRACEPARENT"),
         }
     }

@@ -100,9 +100,17 @@ fn hint(status: &Status) -> Option<&'static str> {
         };
     };
     Some(match reason {
-        ErrorReason::CredentialsMissing | ErrorReason::TokenExpired | ErrorReason::TokenRevoked => {
-            "run: pgmoor login"
+        ErrorReason::CredentialsMissing
+        | ErrorReason::TokenExpired
+        | ErrorReason::TokenRevoked
+        | ErrorReason::LoginEndedByProvider => "run: pgmoor login",
+        ErrorReason::LoginNotInvited => {
+            "an administrator invites you: pgmoor users create NAME --email ADDRESS"
         }
+        ErrorReason::LoginPolicyDenied
+        | ErrorReason::LoginUsernameTaken
+        | ErrorReason::LoginUsernameInvalid => "ask an administrator of pgmoor",
+        ErrorReason::LoginUnknown => "the login took too long, or was collected before; run: pgmoor login",
         ErrorReason::TokenInvalid => "run: pgmoor login, or check PGMOOR_TOKEN",
         ErrorReason::EtagMismatch => "somebody else changed it; look at it again and repeat",
         ErrorReason::UnknownSetting => "pgmoor settings definitions lists all of them",

@@ -50,6 +50,7 @@ impl Config {
 
     fn resolve_secrets(&mut self) -> Result<(), InvalidConfig> {
         self.config_database.resolve()?;
+        self.oidc.resolve()?;
         Ok(())
     }
 
@@ -58,6 +59,8 @@ impl Config {
             self.config_database.validate(),
             self.api.validate(),
             self.audit.validate(),
+            self.oidc.validate(),
+            self.api.validate_logins(&self.oidc),
             self.pooler.validate(),
             self.trust.validate(),
             self.egress.validate(),
@@ -137,10 +140,11 @@ fn refuse_single_underscore(name: &str) -> Result<(), Problem> {
 type Keys = fn() -> &'static [&'static str];
 
 /// The keys of each section.
-const KNOWN_KEYS: [(&str, Keys); 11] = [
+const KNOWN_KEYS: [(&str, Keys); 12] = [
     ("config_database", fields_of::<crate::ConfigDatabase>),
     ("api", fields_of::<crate::Api>),
     ("audit", fields_of::<crate::Audit>),
+    ("oidc", fields_of::<crate::Oidc>),
     ("pooler", fields_of::<crate::Pooler>),
     ("trust", fields_of::<crate::Trust>),
     ("sealing", fields_of::<crate::Sealing>),

@@ -25,6 +25,7 @@ pub use sections::audit::{Audit, StatementText, WhenFull};
 pub use sections::config_database::ConfigDatabase;
 pub use sections::egress::Egress;
 pub use sections::metrics::Metrics;
+pub use sections::oidc::Oidc;
 pub use sections::pooler::Pooler;
 pub use sections::sealing::Sealing;
 pub use sections::storage::Storage;
@@ -42,6 +43,8 @@ pub struct Config {
     pub api: Api,
     /// The audit trail.
     pub audit: Audit,
+    /// OpenID providers.
+    pub oidc: Oidc,
     /// The pooler.
     pub pooler: Pooler,
     /// The certificates with which roles prove to each other who they are.

@@ -71,6 +71,8 @@ ids! {
     UserId,
     /// One login of a user: a family of refresh tokens.
     LoginId,
+    /// A login at a provider that is under way.
+    LoginAttemptId,
     /// A long-lived token a user made for automation.
     ApiTokenId,
     /// A physical PostgreSQL endpoint.

@@ -82,6 +82,9 @@ impl OperatorCommand {
             // Needs no configuration: it is how one begins.
             return admin::issue_certificate::run(arguments);
         }
+        if let Self::Admin(admin::Command::CreateLoginKey(arguments)) = &self {
+            return admin::create_login_key::run(arguments);
+        }
         let environment = Environment::of_process();
         let config = Config::load(config, &environment).context("the configuration cannot be used")?;
         match self {

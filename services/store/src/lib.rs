@@ -32,27 +32,32 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod access;
+pub mod accounts;
 pub mod api_tokens;
 pub mod audit;
 pub mod backups;
 mod connection;
 mod counter;
 mod destination;
+pub mod devices;
 pub mod directory;
 mod error;
 mod etag;
 pub mod grants;
 pub mod groups;
+pub mod identities;
 pub mod inspection_policies;
 pub mod instance_owners;
 pub mod instances;
 mod login;
+pub mod login_attempts;
 pub mod login_throttles;
 pub mod logins;
 pub mod migrate;
 pub mod operations;
 pub mod page;
 pub mod poolers;
+pub mod provider_sessions;
 pub mod revocations;
 pub mod role_bindings;
 pub mod roles;

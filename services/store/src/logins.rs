@@ -35,6 +35,32 @@ pub struct NewLogin {
     pub refresh_token_hash: TokenHash,
     /// How long the refresh token works if it is not used.
     pub refresh_token_lifetime: Duration,
+    /// With what, from where and at whose it is begun.
+    pub origin: LoginOrigin,
+}
+
+/// With what, from where and at whose a login is begun.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoginOrigin {
+    /// The client, as it says itself.
+    pub client_name: Option<String>,
+    /// Where it called from.
+    pub address: Option<String>,
+    /// The provider somebody logged in at; none for a password.
+    pub provider: Option<ProviderOrigin>,
+}
+
+/// The provider somebody logged in at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderOrigin {
+    /// The provider.
+    pub provider: String,
+    /// Its issuer.
+    pub issuer: String,
+    /// Who they are there.
+    pub subject: String,
+    /// The provider's refresh token, encrypted; none where it gave none.
+    pub provider_token: Option<Vec<u8>>,
 }
 
 /// A login that goes on.
@@ -94,6 +120,8 @@ pub(crate) enum EndReason {
     Reuse,
     Password,
     Disabled,
+    Revoked,
+    Provider,
 }
 
 impl EndReason {
@@ -103,6 +131,8 @@ impl EndReason {
             Self::Reuse => "reuse",
             Self::Password => "password",
             Self::Disabled => "disabled",
+            Self::Revoked => "revoked",
+            Self::Provider => "provider",
         }
     }
 }
@@ -144,11 +174,23 @@ impl Logins<'_> {
         if new.user_etag.is_some_and(|etag| etag != user.etag) {
             return Err(StartLoginError::EtagMismatch);
         }
-        sqlx::query("INSERT INTO pgmoor.logins (id, user_id) VALUES ($1, $2)")
-            .bind(new.id.as_uuid())
-            .bind(user.id.as_uuid())
-            .execute(&mut *tx)
-            .await?;
+        let origin = &new.origin;
+        let provider = origin.provider.as_ref();
+        sqlx::query(
+            "INSERT INTO pgmoor.logins (id, user_id, client_name, address, provider, issuer, subject, \
+             provider_token, provider_check_time, provider_confirm_time) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp(), clock_timestamp())",
+        )
+        .bind(new.id.as_uuid())
+        .bind(user.id.as_uuid())
+        .bind(&origin.client_name)
+        .bind(&origin.address)
+        .bind(provider.map(|it| &it.provider))
+        .bind(provider.map(|it| &it.issuer))
+        .bind(provider.map(|it| &it.subject))
+        .bind(provider.and_then(|it| it.provider_token.as_deref()))
+        .execute(&mut *tx)
+        .await?;
         let refresh_token_expire_time = insert_token(
             &mut tx,
             new.id,
@@ -226,6 +268,10 @@ impl Logins<'_> {
             .bind(hash.as_slice())
             .execute(&mut *tx)
             .await?;
+        sqlx::query("UPDATE pgmoor.logins SET refresh_time = clock_timestamp() WHERE id = $1")
+            .bind(login_id.as_uuid())
+            .execute(&mut *tx)
+            .await?;
         let refresh_token_expire_time = insert_token(&mut tx, login_id, new_hash, lifetime).await?;
         tx.commit().await?;
         Ok(Refresh::Rotated(Login {
@@ -289,7 +335,7 @@ pub(crate) async fn end_all(
 }
 
 /// True where the login had not ended.
-async fn end(tx: &mut PgConnection, id: LoginId, reason: EndReason) -> Result<bool, sqlx::Error> {
+pub(crate) async fn end(tx: &mut PgConnection, id: LoginId, reason: EndReason) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "UPDATE pgmoor.logins SET end_time = clock_timestamp(), end_reason = $2 WHERE id = $1 AND end_time \
          IS NULL",

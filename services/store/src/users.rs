@@ -83,6 +83,9 @@ pub enum CreateUserError {
     /// The login name is taken, in this or another spelling.
     #[error("the username is taken")]
     UsernameTaken,
+    /// Another user was invited by this address.
+    #[error("the email is another user's")]
+    EmailTaken,
     /// There are users already.
     #[error("there are users already")]
     NotFirst,
@@ -293,6 +296,7 @@ impl Users<'_> {
         let row: UserRow = sqlx::query_as(
             "UPDATE pgmoor.users SET display_name = coalesce($2, display_name), administrator = $3, disabled \
              = $4, \
+             administrator_provider = CASE WHEN $5 THEN NULL ELSE administrator_provider END, \
              version = version + 1, update_time = clock_timestamp() WHERE id = $1 \
              RETURNING id, username, display_name, administrator, disabled, version, create_time, \
              update_time",
@@ -301,6 +305,7 @@ impl Users<'_> {
         .bind(change.display_name.as_ref().map(DisplayName::as_str))
         .bind(administrator)
         .bind(disabled)
+        .bind(change.administrator.is_some())
         .fetch_one(&mut *tx)
         .await?;
         if disabled && !before.disabled {
@@ -369,7 +374,7 @@ impl Users<'_> {
     }
 }
 
-async fn insert(connection: &mut PgConnection, new: &NewUser) -> Result<User, CreateUserError> {
+pub(crate) async fn insert(connection: &mut PgConnection, new: &NewUser) -> Result<User, CreateUserError> {
     let row: UserRow = sqlx::query_as(
         "INSERT INTO pgmoor.users (id, username, username_key, display_name, password_hash, administrator) \
          VALUES ($1, $2, $3, $4, $5, $6) \

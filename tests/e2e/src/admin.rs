@@ -49,6 +49,17 @@ pub async fn create_sealing_key(configuration: &Path, file: &Path) -> Log {
     .await
 }
 
+/// Makes the key that API instances share for logins with a provider.
+pub async fn create_login_key(file: &Path) -> Log {
+    run([
+        OsStr::new("admin"),
+        "create-login-key".as_ref(),
+        "--out".as_ref(),
+        file.as_os_str(),
+    ])
+    .await
+}
+
 /// Makes the first superuser, with the password from a file.
 pub async fn create_user(configuration: &Path, username: &str, password_file: &Path) -> Log {
     run([

@@ -19,6 +19,19 @@ pub struct Shared {
     pub log_level: String,
     /// `pooler.lease` and `pooler.takeover_grace`; the defaults where not given.
     pub takeover: Option<(String, String)>,
+    /// What logins with providers need.
+    pub logins: Option<Logins>,
+}
+
+/// What API instances need for logins with providers.
+#[derive(Debug, Clone)]
+pub struct Logins {
+    /// `api.external_url`.
+    pub external_url: String,
+    /// `api.login_key_file`.
+    pub login_key_file: std::path::PathBuf,
+    /// The section `[oidc]` as it is written.
+    pub oidc: String,
 }
 
 /// What one process is told.
@@ -38,6 +51,8 @@ pub struct Own<'a> {
     pub opening_key_file: Option<&'a Path>,
     /// Where files and artifacts are.
     pub storage: &'a Path,
+    /// Where it answers browsers on 127.0.0.1; none where nobody logs in with a provider.
+    pub http_port: Option<u16>,
 }
 
 /// The text of a process's configuration file.
@@ -47,17 +62,27 @@ pub fn of_process(shared: &Shared, own: &Own<'_>) -> String {
     let role = own.role;
     section(&mut text, "config_database", &[("url_file", path(own.url_file))]);
     match role {
-        Role::Api => section(
-            &mut text,
-            "api",
-            &[
+        Role::Api => {
+            let mut keys = vec![
                 ("listen", quoted(&format!("127.0.0.1:{}", own.port))),
                 ("drain_timeout", quoted("5s")),
                 ("access_token_lifetime", quoted("1h")),
                 // nginx.
                 ("trusted_hops", "1".to_owned()),
-            ],
-        ),
+            ];
+            if let (Some(logins), Some(port)) = (&shared.logins, own.http_port) {
+                keys.extend([
+                    ("http_listen", quoted(&format!("127.0.0.1:{port}"))),
+                    ("external_url", quoted(&logins.external_url)),
+                    ("login_key_file", path(&logins.login_key_file)),
+                ]);
+            }
+            section(&mut text, "api", &keys);
+            if let Some(logins) = &shared.logins {
+                text.push_str(&logins.oidc);
+                text.push('\n');
+            }
+        }
         Role::Pooler => {
             let mut keys = vec![
                 ("listen", quoted(&format!("127.0.0.1:{}", own.port))),

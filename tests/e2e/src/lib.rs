@@ -15,14 +15,17 @@
 
 pub mod admin;
 pub mod backends;
+pub mod chromium;
 pub mod client;
 pub mod config_database;
 pub mod configuration;
 pub mod execution;
+pub mod http;
 pub mod leaks;
 pub mod main_job;
 pub mod memory;
 pub mod operations;
+pub mod provider;
 pub mod reason;
 pub mod role;
 pub mod secrets;

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use futures::future::join_all;
+use harness::nginx::NginxHttp;
 use harness::{ClusterOptions, Nginx, NginxOptions, free_port, random};
 use tokio::sync::OnceCell;
 
@@ -15,7 +16,7 @@ pub use self::caller::{Caller, create_server, set_budget, set_limits};
 use self::deploy::{Plan, issue_certificates, set_up};
 use self::keeper::Keeper;
 use crate::config_database::ConfigDatabase;
-use crate::configuration::Shared;
+use crate::configuration::{Logins, Shared};
 use crate::secrets::Secrets;
 use crate::target::{ARCHIVE, SALES};
 use crate::{Client, Role, RoleProcess, Target, admin};
@@ -47,6 +48,25 @@ pub struct WorldOptions {
     pub log_level: String,
     /// `pooler.lease` and `pooler.takeover_grace`; the defaults where not given.
     pub takeover: Option<(String, String)>,
+    /// Logins with providers, if there are any.
+    pub oidc: Option<OidcOptions>,
+}
+
+/// What a world needs for logins with providers.
+#[derive(Debug, Clone)]
+pub struct OidcOptions {
+    /// The balancer's port for browsers; the test has chosen it, since providers have to know it.
+    pub external_port: u16,
+    /// The section `[oidc]` as it is written.
+    pub section: String,
+}
+
+impl OidcOptions {
+    /// Where providers send browsers back.
+    #[must_use]
+    pub fn redirect_uri(external_port: u16) -> String {
+        format!("http://127.0.0.1:{external_port}/oidc/callback")
+    }
 }
 
 /// pgbench's scale by schema.
@@ -71,6 +91,7 @@ impl Default for WorldOptions {
             otlp_endpoint: None,
             log_level: "info".to_owned(),
             takeover: None,
+            oidc: None,
         }
     }
 }
@@ -88,6 +109,7 @@ pub struct World {
     commands_log: String,
     superuser_password: String,
     dead_port: u16,
+    http_ports: Vec<u16>,
     instance_made: OnceCell<()>,
     directory: PathBuf,
     // Last: its end removes the directory.
@@ -130,6 +152,21 @@ impl World {
         let ((), commands_log) = tokio::join!(load, set_up);
 
         let dead_port = free_port();
+        let http_ports: Vec<u16> = (0..options.apis).map(|_| free_port()).collect();
+        let logins = match &options.oidc {
+            Some(oidc) => {
+                let login_key_file = directory.join("login.key");
+                admin::create_login_key(&login_key_file).await;
+                let key = std::fs::read_to_string(&login_key_file).expect("the login key's file");
+                secrets.remember("the login key", key.trim());
+                Some(Logins {
+                    oidc: oidc.section.clone(),
+                    external_url: format!("http://127.0.0.1:{}", oidc.external_port),
+                    login_key_file,
+                })
+            }
+            None => None,
+        };
         let shared = Shared {
             egress_allow: options.egress_allow.clone(),
             // The config database's too: it is denied for what it is, not for where it is.
@@ -141,11 +178,13 @@ impl World {
             otlp_endpoint: options.otlp_endpoint.clone(),
             log_level: options.log_level.clone(),
             takeover: options.takeover.clone(),
+            logins,
         };
         let plan = Plan {
             directory: &directory,
             config_database: &config_database,
             shared: &shared,
+            http_ports: &http_ports,
         };
         let poolers = plan.start(Role::Pooler, &names).await;
         let (apis, workers) = tokio::join!(plan.start(Role::Api, &names), plan.start(Role::Worker, &names));
@@ -155,6 +194,13 @@ impl World {
         let listening = |api: &RoleProcess| SocketAddr::from((Ipv4Addr::LOCALHOST, api.port()));
         let nginx = Nginx::start(&NginxOptions {
             api_servers: apis.iter().map(listening).collect(),
+            http: options.oidc.as_ref().map(|oidc| NginxHttp {
+                port: oidc.external_port,
+                servers: http_ports
+                    .iter()
+                    .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
+                    .collect(),
+            }),
         })
         .await;
         Self {
@@ -168,6 +214,7 @@ impl World {
             commands_log,
             superuser_password,
             dead_port,
+            http_ports,
             instance_made: OnceCell::new(),
             directory,
             _keeper: keeper,
@@ -361,6 +408,13 @@ impl World {
     #[must_use]
     pub fn opening_key_file(&self) -> PathBuf {
         self.directory.join("opening.key")
+    }
+
+    /// Where the API instances answer browsers, without the balancer.
+    #[must_use]
+    pub fn http_urls(&self) -> Vec<String> {
+        let ports = self.http_ports.iter();
+        ports.map(|port| format!("http://127.0.0.1:{port}")).collect()
     }
 
     /// Name and process id of everything of pgmoor's that runs.

@@ -29,6 +29,7 @@ mod servers;
 mod sessions;
 mod settings;
 mod sharing;
+mod single_sign_on;
 mod sql;
 mod takeover;
 mod traces;

@@ -47,6 +47,7 @@ async fn api_token_revoked_through_a_is_refused_by_b_and_by_the_pooler() {
     let request = CreateApiTokenRequest {
         display_name: "for a test".to_owned(),
         lifetime: None,
+        ..Default::default()
     };
     let made = caller
         .a()

@@ -90,6 +90,7 @@ async fn passwords_and_tokens_are_in_no_log_reply_command_line_or_environment() 
     let request = CreateApiTokenRequest {
         display_name: "canary".to_owned(),
         lifetime: None,
+        ..Default::default()
     };
     let made = caller
         .a()

@@ -66,6 +66,7 @@ async fn calls_of_one_client_connection_go_to_every_instance_in_turn() {
     let (_a, _b) = (instance(ports[0]).await, instance(ports[1]).await);
     let nginx = Nginx::start(&NginxOptions {
         api_servers: ports.map(address).to_vec(),
+        ..NginxOptions::default()
     })
     .await;
     let mut client = client(&nginx).await;
@@ -87,6 +88,7 @@ async fn a_stopped_instance_fails_no_call() {
     let (a, _b) = (instance(ports[0]).await, instance(ports[1]).await);
     let nginx = Nginx::start(&NginxOptions {
         api_servers: ports.map(address).to_vec(),
+        ..NginxOptions::default()
     })
     .await;
     let mut client = client(&nginx).await;
@@ -107,6 +109,7 @@ async fn a_stopped_instance_fails_no_call() {
 async fn no_instance_at_all_is_unavailable_in_grpcs_own_words() {
     let nginx = Nginx::start(&NginxOptions {
         api_servers: vec![address(free_port())],
+        ..NginxOptions::default()
     })
     .await;
     let status = check(&mut client(&nginx).await).await.unwrap_err();
@@ -123,6 +126,7 @@ async fn a_call_that_reached_an_instance_is_not_sent_to_another() {
     let (second, _second) = hanging_up(Arc::clone(&connections)).await;
     let nginx = Nginx::start(&NginxOptions {
         api_servers: vec![first, second],
+        ..NginxOptions::default()
     })
     .await;
     let status = check(&mut client(&nginx).await).await.unwrap_err();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use domain::access::{Caller, Permission, allows};
+use domain::id::UserId;
 use domain::name::DisplayName;
 use domain::page::PageScope;
 use rpc::auth::v1::{
@@ -9,6 +11,7 @@ use rpc::auth::v1::{
     RevokeApiTokenRequest, RevokeApiTokenResponse,
 };
 use secrecy::ExposeSecret as _;
+use store::accounts::Account;
 
 use super::convert;
 use crate::context::{Call, Context};
@@ -19,6 +22,22 @@ use crate::{paging, resource};
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(60);
 /// A hundred years: longer than anybody means, short enough for every calendar.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+
+/// Whose tokens a call is about: the caller's, or those of a service account for whoever may change users.
+async fn account(api: &Context, caller: &Caller, name: &str) -> Result<UserId, Error> {
+    if name.is_empty() {
+        return Ok(caller.user);
+    }
+    let user = resource::user("user", name, caller)?;
+    if user == caller.user {
+        return Ok(user);
+    }
+    let accounts = api.store.accounts().of(&[user]).await?;
+    match accounts.get(&user) {
+        Some(Account::ServiceAccount) if allows(caller, Permission::UsersUpdate) => Ok(user),
+        _ => Err(Error::not_found(ResourceKind::User, name)),
+    }
+}
 
 /// Makes a token for automation.
 pub(super) async fn create_api_token(
@@ -38,10 +57,8 @@ pub(super) async fn create_api_token(
         return Err(violations.into_error());
     };
     violations.done()?;
-    let grant = api
-        .logins
-        .create_api_token(call.caller.user, display_name, lifetime)
-        .await?;
+    let user = account(api, &call.caller, &request.user).await?;
+    let grant = api.logins.create_api_token(user, display_name, lifetime).await?;
     Ok(CreateApiTokenResponse {
         api_token: Some(convert::api_token(&grant.api_token)),
         token: grant.token.expose_secret().to_owned(),
@@ -53,9 +70,10 @@ pub(super) async fn list_api_tokens(
     api: &Context,
     call: Call<ListApiTokensRequest>,
 ) -> Result<ListApiTokensResponse, Error> {
-    let scope = PageScope::new("ListApiTokens").with(&call.caller.user.to_string());
+    let user = account(api, &call.caller, &call.message.user).await?;
+    let scope = PageScope::new("ListApiTokens").with(&user.to_string());
     let page = paging::request(&scope, call.message.page_size, &call.message.page_token)?;
-    let page = api.logins.list_api_tokens(call.caller.user, &page).await?;
+    let page = api.logins.list_api_tokens(user, &page).await?;
     Ok(ListApiTokensResponse {
         api_tokens: page.items.iter().map(convert::api_token).collect(),
         next_page_token: paging::next_token(&scope, &page),
@@ -69,7 +87,11 @@ pub(super) async fn revoke_api_token(
 ) -> Result<RevokeApiTokenResponse, Error> {
     let name = call.message.name;
     let (owner, token) = resource::api_token("name", &name, &call.caller)?;
-    if owner != call.caller.user || !api.logins.revoke_api_token(owner, token).await? {
+    let managed = owner == call.caller.user
+        || account(api, &call.caller, &format!("users/{owner}"))
+            .await
+            .is_ok();
+    if !managed || !api.logins.revoke_api_token(owner, token).await? {
         return Err(Error::not_found(ResourceKind::ApiToken, name));
     }
     Ok(RevokeApiTokenResponse {})

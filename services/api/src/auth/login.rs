@@ -7,6 +7,7 @@ use rpc::auth::v1::{
     RefreshTokenResponse,
 };
 use secrecy::SecretString;
+use store::logins::LoginOrigin;
 
 use super::convert;
 use crate::context::{Call, Context};
@@ -16,11 +17,12 @@ use crate::error::Error;
 pub(super) async fn login_with_password(
     api: &Context,
     request: LoginWithPasswordRequest,
+    origin: LoginOrigin,
 ) -> Result<LoginWithPasswordResponse, Error> {
     let password = SecretString::from(request.password);
     let pair = api
         .logins
-        .login_with_password(&request.username, &password)
+        .login_with_password_from(&request.username, &password, origin)
         .await?;
     Ok(LoginWithPasswordResponse {
         tokens: Some(convert::token_pair(&pair)),
@@ -32,10 +34,8 @@ pub(super) async fn refresh_token(
     api: &Context,
     request: RefreshTokenRequest,
 ) -> Result<RefreshTokenResponse, Error> {
-    let pair = api
-        .logins
-        .refresh(&SecretString::from(request.refresh_token))
-        .await?;
+    let refresh_token = SecretString::from(request.refresh_token);
+    let pair = api.provider_logins.refresh(&api.logins, &refresh_token).await?;
     Ok(RefreshTokenResponse {
         tokens: Some(convert::token_pair(&pair)),
     })
@@ -44,7 +44,7 @@ pub(super) async fn refresh_token(
 /// Ends the login of the caller. An API token belongs to none; it is revoked, not logged out.
 pub(super) async fn logout(api: &Context, call: Call<LogoutRequest>) -> Result<LogoutResponse, Error> {
     if let CredentialKind::AccessToken { login } = call.caller.credential {
-        api.logins.logout(login).await?;
+        api.provider_logins.logout(&api.logins, login).await?;
     }
     Ok(LogoutResponse {})
 }

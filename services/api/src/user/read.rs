@@ -18,8 +18,9 @@ pub(super) async fn get_user(api: &Context, call: Call<GetUserRequest>) -> Resul
         return Err(missing());
     }
     let user = api.store.users().get(id).await?.ok_or_else(missing)?;
+    let accounts = api.store.accounts().of(&[id]).await?;
     Ok(GetUserResponse {
-        user: Some(convert::user(&user)),
+        user: Some(convert::user(&user, accounts.get(&id))),
     })
 }
 
@@ -31,8 +32,14 @@ pub(super) async fn list_users(
     let scope = PageScope::new("ListUsers");
     let page = paging::request(&scope, call.message.page_size, &call.message.page_token)?;
     let page = api.store.users().list(&page).await?;
+    let ids: Vec<_> = page.items.iter().map(|user| user.id).collect();
+    let accounts = api.store.accounts().of(&ids).await?;
     Ok(ListUsersResponse {
-        users: page.items.iter().map(convert::user).collect(),
+        users: page
+            .items
+            .iter()
+            .map(|user| convert::user(user, accounts.get(&user.id)))
+            .collect(),
         next_page_token: paging::next_token(&scope, &page),
     })
 }

@@ -2,6 +2,7 @@
 
 use rpc::user::v1::{SetPasswordRequest, SetPasswordResponse};
 use secrecy::SecretString;
+use store::accounts::Account;
 
 use super::create_user::password_violation;
 use super::update_user::cause;
@@ -19,6 +20,13 @@ pub(super) async fn set_password(
     let own = id == call.caller.user;
     if !own && !call.caller.administrator {
         return Err(Error::not_found(ResourceKind::User, request.name));
+    }
+    let accounts = api.store.accounts().of(&[id]).await?;
+    if accounts.get(&id) == Some(&Account::ServiceAccount) {
+        return Err(Error::invalid(
+            "name",
+            "is a service account, which has no password",
+        ));
     }
     if own {
         // Throttled as a login is: a stolen token must not be a way to try passwords out.

@@ -51,8 +51,9 @@ pub(super) async fn update_user(
         .update(id, change)
         .await
         .map_err(|error| cause(error, user.name))?;
+    let accounts = api.store.accounts().of(&[id]).await?;
     Ok(UpdateUserResponse {
-        user: Some(convert::user(&changed)),
+        user: Some(convert::user(&changed, accounts.get(&id))),
     })
 }
 

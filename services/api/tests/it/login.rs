@@ -123,6 +123,7 @@ async fn api_token_lives_until_it_is_revoked() {
     let request = CreateApiTokenRequest {
         display_name: "ci".to_owned(),
         lifetime: None,
+        ..Default::default()
     };
     let created = admin.auth().create_api_token(request).await.unwrap().into_inner();
     let robot = world.b.with_token(&created.token);
@@ -162,6 +163,7 @@ async fn api_tokens_of_others_are_as_good_as_missing() {
     let request = CreateApiTokenRequest {
         display_name: "ci".to_owned(),
         lifetime: None,
+        ..Default::default()
     };
     let token = admin
         .auth()
@@ -201,6 +203,7 @@ async fn api_tokens_are_listed_in_pages() {
         let request = CreateApiTokenRequest {
             display_name: format!("token {number}"),
             lifetime: None,
+            ..Default::default()
         };
         let created = admin.auth().create_api_token(request).await.unwrap().into_inner();
         names.insert(0, created.api_token.unwrap().name);
@@ -210,6 +213,7 @@ async fn api_tokens_are_listed_in_pages() {
         let request = ListApiTokensRequest {
             page_size: 2,
             page_token,
+            ..Default::default()
         };
         let page = admin.auth().list_api_tokens(request).await.unwrap().into_inner();
         assert!(page.api_tokens.len() <= 2);
@@ -232,6 +236,7 @@ async fn api_token_with_wrong_fields_names_each() {
             seconds: i64::MIN,
             nanos: i32::MIN,
         }),
+        ..Default::default()
     };
     let status = assert_fails(
         admin.auth().create_api_token(request).await,

@@ -15,6 +15,7 @@ mod operations;
 mod pools;
 mod query;
 mod servers;
+mod service_accounts;
 mod settings;
 mod sharing;
 mod surface;

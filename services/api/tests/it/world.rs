@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use api::{Api, Audit, Health, Parts, TrustedHops};
 use audit::{AuditLog, LogOptions, WriterRole};
-use auth::{Logins, LoginsOptions, Passwords, RevocationFeed, TokenVerifier, VerifierOptions};
+use auth::{
+    Logins, LoginsOptions, Passwords, ProviderLogins, RevocationFeed, TokenVerifier, VerifierOptions,
+};
 use domain::clock::SystemClock;
 use domain::egress::EgressPolicy;
 use domain::id::UserId;
@@ -189,6 +191,7 @@ impl Instance {
             passwords.clone(),
             LoginsOptions::default(),
         );
+        let provider_logins = ProviderLogins::none(store.clone(), random.clone(), Arc::new(SystemClock));
         let sessions = Arc::new(FakeSessions::default());
         let objects = object_store(objects);
         let quota = UserFilesOptions {
@@ -211,6 +214,7 @@ impl Instance {
             store,
             verifier: verifier.clone(),
             logins: logins.await.unwrap(),
+            provider_logins,
             passwords,
             sessions: sessions.clone(),
             pools: sessions.clone(),

@@ -5,6 +5,7 @@ use rpc::auth::v1::{LoginWithPasswordRequest, LogoutRequest};
 use secrecy::ExposeSecret as _;
 use tonic::Code;
 
+use crate::commands::provider_login::{self, ProviderOptions};
 use crate::connection::Call;
 use crate::context::Context;
 use crate::error::ClientError;
@@ -17,6 +18,8 @@ use crate::profile::{Credentials, ProfileError};
 Examples:
   pgmoor login --server-url https://pgmoor.example.com --user alice
   pgmoor login --profile staging
+  pgmoor login --server-url https://pgmoor.example.com --provider corp
+  pgmoor login --provider corp --device
   pgmoor login --user ci --password-stdin < /run/secrets/pgmoor
 
 The address and the user are remembered in ~/.config/pgmoor/config.toml, the tokens in
@@ -28,21 +31,29 @@ pub struct Login {
     user: Option<String>,
     #[command(flatten)]
     password: PasswordOptions,
+    #[command(flatten)]
+    provider: ProviderOptions,
 }
 
 impl Login {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), ClientError> {
         let profile = context.profile()?;
         let store = profile.credentials.clone().ok_or(ProfileError::NoHome)?;
-        let username = self
-            .user
-            .or_else(|| profile.user.clone())
-            .ok_or_else(|| ClientError::usage("name the user with --user"))?;
         if is_readable_on_the_way(&profile.url) {
             context
                 .notes
                 .line("warning: the connection is not encrypted; use an https:// address");
         }
+        if self.user.is_none() && !self.password.is_given() {
+            let chosen = provider_login::choose(&self.provider, &profile, context).await?;
+            if let Some(provider) = chosen {
+                return provider_login::run(self.provider, provider, profile, context).await;
+            }
+        }
+        let username = self
+            .user
+            .or_else(|| profile.user.clone())
+            .ok_or_else(|| ClientError::usage("name the user with --user"))?;
         let question = format!("password of {username} at {}: ", profile.url);
         let password = self.password.existing(context, &question).await?;
         let connection = context.anonymous_connection()?;
@@ -63,7 +74,7 @@ impl Login {
         let tokens = answer.tokens.ok_or(ClientError::Incomplete { field: "tokens" })?;
         let lock = store.lock().await?;
         store.write(&Credentials::of(&profile.url, &username, tokens), &lock)?;
-        profile.remember(&username)?;
+        profile.remember(&username, None)?;
         context.notes.line(&format!(
             "logged in to {} as {username} (profile {})",
             profile.url, profile.name

@@ -24,9 +24,16 @@ Examples:
         /// How long it lives, for example 12h or 90days; without it, until it is revoked
         #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
         lifetime: Option<Duration>,
+        /// The service account it is for, users/{user}; without it, you
+        #[arg(long, value_name = "USER")]
+        user: Option<String>,
     },
     /// List your tokens, newest first
-    List,
+    List {
+        /// The service account whose tokens are listed, users/{user}; without it, you
+        #[arg(long, value_name = "USER")]
+        user: Option<String>,
+    },
     /// End a token
     #[command(after_help = "Example:\n  pgmoor token revoke users/…/apiTokens/…")]
     Revoke {
@@ -39,10 +46,11 @@ impl Token {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), ClientError> {
         let client = context.connection()?.auth();
         match self {
-            Self::Create { name, lifetime } => {
+            Self::Create { name, lifetime, user } => {
                 let request = CreateApiTokenRequest {
                     display_name: name,
                     lifetime: lifetime.map(wire_duration),
+                    user: user.unwrap_or_default(),
                 };
                 let answer = context
                     .change(async || client.clone().create_api_token(request.clone()).await)
@@ -56,11 +64,13 @@ impl Token {
                     Format::Table | Format::Csv => context.show_text(&format!("{}\n", answer.token)).await,
                 }
             }
-            Self::List => {
+            Self::List { user } => {
+                let user = user.unwrap_or_default();
                 let page = async |context: &mut Context, page_size, page_token: String| {
                     let request = ListApiTokensRequest {
                         page_size,
                         page_token,
+                        user: user.clone(),
                     };
                     let page = context
                         .read(async || client.clone().list_api_tokens(request.clone()).await)

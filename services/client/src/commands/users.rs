@@ -4,6 +4,7 @@ use clap::Subcommand;
 use prost_types::FieldMask;
 use rpc::user::v1::{
     CreateUserRequest, GetUserRequest, ListUsersRequest, SetPasswordRequest, UpdateUserRequest, User,
+    UserKind,
 };
 use secrecy::ExposeSecret as _;
 
@@ -38,6 +39,12 @@ pub enum Users {
         /// The user administers pgmoor itself
         #[arg(long)]
         administrator: bool,
+        /// A workload: it has no password, but API tokens or tokens of its own
+        #[arg(long, conflicts_with_all = ["email", "password_stdin", "password_file"])]
+        service_account: bool,
+        /// Invite a person by this address: they log in with a provider, without a password here
+        #[arg(long, value_name = "ADDRESS")]
+        email: Option<String>,
         #[command(flatten)]
         password: PasswordOptions,
     },
@@ -84,18 +91,29 @@ impl Users {
                 username,
                 display_name,
                 administrator,
+                service_account,
+                email,
                 password,
             } => {
-                let question = format!("first password of {username}: ");
-                let password = password
-                    .chosen(context, &question)
-                    .await?
-                    .expose_secret()
-                    .to_owned();
+                let without = service_account || (email.is_some() && !password.is_given());
+                let password = if without {
+                    String::new()
+                } else {
+                    let question = format!("first password of {username}: ");
+                    let chosen = password.chosen(context, &question).await?;
+                    chosen.expose_secret().to_owned()
+                };
+                let kind = if service_account {
+                    UserKind::ServiceAccount
+                } else {
+                    UserKind::Person
+                };
                 let user = User {
                     username,
                     display_name,
                     administrator,
+                    kind: kind.into(),
+                    email: email.unwrap_or_default(),
                     ..User::default()
                 };
                 let request = CreateUserRequest {

@@ -16,6 +16,7 @@ pub(crate) struct ConfigFile(DocumentMut);
 pub(crate) struct Entry {
     pub(crate) url: Option<String>,
     pub(crate) user: Option<String>,
+    pub(crate) provider: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
 }
 
@@ -61,7 +62,7 @@ impl ConfigFile {
                 .as_table_like()
                 .ok_or_else(|| format!("profiles.{name} must be a table"))?;
             for (key, item) in profile.iter() {
-                if !matches!(key, "url" | "user" | "ca_file") {
+                if !matches!(key, "url" | "user" | "provider" | "ca_file") {
                     return Err(format!("unknown key {key:?} in profiles.{name}"));
                 }
                 if !item.is_str() {
@@ -87,6 +88,7 @@ impl ConfigFile {
         Entry {
             url: text("url"),
             user: text("user"),
+            provider: text("provider"),
             ca_file: text("ca_file").map(PathBuf::from),
         }
     }
@@ -105,7 +107,16 @@ impl ConfigFile {
             return;
         };
         let ca_file = entry.ca_file.as_ref().map(|path| path.display().to_string());
-        for (key, text) in [("url", &entry.url), ("user", &entry.user), ("ca_file", &ca_file)] {
+        if entry.provider.is_none() {
+            // Whoever logged in with a password does so the next time.
+            profile.remove("provider");
+        }
+        for (key, text) in [
+            ("url", &entry.url),
+            ("user", &entry.user),
+            ("provider", &entry.provider),
+            ("ca_file", &ca_file),
+        ] {
             if let Some(text) = text {
                 match profile.get_mut(key).and_then(Item::as_value_mut) {
                     Some(old) => {

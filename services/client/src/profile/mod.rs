@@ -83,6 +83,8 @@ pub(crate) struct Profile {
     pub(crate) name: String,
     pub(crate) url: String,
     pub(crate) user: Option<String>,
+    /// The provider to log in with; none for a password.
+    pub(crate) provider: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
     /// None where there is no home to keep a login in.
     pub(crate) credentials: Option<CredentialStore>,
@@ -122,19 +124,21 @@ impl Profile {
             credentials: directory.map(|directory| CredentialStore::new(&directory, &name)),
             ca_file: globals.ca_file.clone().or(entry.ca_file),
             user: entry.user,
+            provider: entry.provider,
             url: url.trim_end_matches('/').to_owned(),
             name,
             config_path,
         })
     }
 
-    /// Keeps address and user, so that later commands need not name them.
-    pub(crate) fn remember(&self, user: &str) -> Result<(), ProfileError> {
+    /// Keeps address, user and provider, so that later commands need not name them.
+    pub(crate) fn remember(&self, user: &str, provider: Option<&str>) -> Result<(), ProfileError> {
         let path = self.config_path.as_ref().ok_or(ProfileError::NoHome)?;
         let mut config = ConfigFile::read(path)?;
         let entry = Entry {
             url: Some(self.url.clone()),
             user: Some(user.to_owned()),
+            provider: provider.map(str::to_owned),
             ca_file: self.ca_file.clone(),
         };
         config.set(&self.name, &entry);
@@ -181,7 +185,7 @@ mod tests {
         };
         Profile::resolve(&globals, &environment)
             .unwrap()
-            .remember("alice")
+            .remember("alice", None)
             .unwrap();
         let globals = Globals {
             server_url: None,

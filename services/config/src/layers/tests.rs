@@ -311,3 +311,138 @@ fn every_key_is_in_the_reference() {
     let sections: Vec<&str> = KNOWN_KEYS.iter().map(|(section, _)| *section).collect();
     assert_eq!(fields_of::<Config>(), sections);
 }
+
+/// A provider with nothing wrong, and what logins with it need.
+const PROVIDER: &str = r#"
+    [api]
+    http_listen = "127.0.0.1:7701"
+    external_url = "https://pgmoor.example.com/"
+    [[oidc.providers]]
+    id = "corp"
+    issuer = "https://id.example.com/realms/corp"
+    client_id = "pgmoor"
+    client_secret = "s3cret"
+"#;
+
+#[test]
+fn provider_has_defaults_and_its_secret_from_a_file() {
+    let secret = File::with("from a file\n");
+    let path = format!("client_secret_file = {:?}", secret.path);
+    let config = from_file(&PROVIDER.replace("client_secret = \"s3cret\"", &path)).unwrap();
+    let [provider] = config.oidc.providers.as_slice() else {
+        panic!("one provider");
+    };
+    assert_eq!(
+        provider.client_secret.as_ref().unwrap().expose_secret(),
+        "from a file"
+    );
+    assert_eq!(provider.display_name(), "corp");
+    assert_eq!(provider.username_claim(), "preferred_username");
+    assert_eq!(provider.scopes(), ["profile", "email", "offline_access"]);
+    assert!(!provider.auto_create && !provider.device_flow);
+    assert_eq!(config.api.external_origin(), Some("https://pgmoor.example.com"));
+}
+
+#[test]
+fn provider_that_cannot_be_used_is_named_with_its_key() {
+    let with = |from: &str, to: &str| PROVIDER.replace(from, to);
+    let more = |line: &str| format!("{PROVIDER}{line}\n");
+    let workload = "[[oidc.workloads]]\nissuer = 'https://ci.example.com'\nservice_account = 'ci'\n";
+    for (text, key, part) in [
+        (
+            with("id = \"corp\"", "id = \"Corp!\""),
+            "oidc.providers[0].id",
+            "lower-case",
+        ),
+        (
+            with("https://id.", "http://id."),
+            "oidc.providers[0].issuer",
+            "loopback",
+        ),
+        (
+            with("/realms/corp", "/?x=1"),
+            "oidc.providers[0].issuer",
+            "without a query",
+        ),
+        (
+            with("\"s3cret\"", "\"s3cret\"\nclient_secret_file = '/x'"),
+            "oidc.providers[0].client_secret_file",
+            "one of them",
+        ),
+        (
+            with("client_secret = \"s3cret\"", ""),
+            "oidc.providers[0].client_secret_file",
+            "confidential",
+        ),
+        (
+            with("client_secret = \"s3cret\"", "client_secret_file = '/nowhere'"),
+            "oidc.providers[0].client_secret_file",
+            "cannot be read",
+        ),
+        (
+            with("http_listen = \"127.0.0.1:7701\"", ""),
+            "api.http_listen",
+            "sends browsers back",
+        ),
+        (
+            with("external_url = \"https://pgmoor.example.com/\"", ""),
+            "api.external_url",
+            "from outside",
+        ),
+        (
+            with("pgmoor.example.com/\"", "pgmoor.example.com/path\""),
+            "api.external_url",
+            "nothing behind it",
+        ),
+        (
+            with("https://pgmoor.", "http://pgmoor."),
+            "api.external_url",
+            "loopback only",
+        ),
+        (
+            more("groups_claim = '/'"),
+            "oidc.providers[0].groups_claim",
+            "JSON pointer",
+        ),
+        (
+            more("group_rules = [{ value = 'dba', administrator = true }]"),
+            "oidc.providers[0].group_rules",
+            "groups_claim",
+        ),
+        (
+            more("required_claims = { department = [] }"),
+            "oidc.providers[0].required_claims",
+            "values",
+        ),
+        (
+            more("verify_tls = false"),
+            "oidc.providers.0.verify_tls",
+            "is not a key",
+        ),
+        (
+            format!("[oidc]\ncheck_interval = '0s'\n{PROVIDER}"),
+            "oidc.check_interval",
+            "from 1s",
+        ),
+        (
+            format!("{workload}audience = 'pgmoor'\n"),
+            "oidc.workloads[0].subject",
+            "required_claims",
+        ),
+        (
+            format!("{workload}subject = 'x'\n"),
+            "oidc.workloads[0].audience",
+            "must be given",
+        ),
+    ] {
+        refused(from_file(&text), key, part);
+    }
+    let twice = format!(
+        "{PROVIDER}{}",
+        PROVIDER
+            .split_once("[[")
+            .map(|(_, rest)| format!("[[{rest}"))
+            .unwrap()
+    );
+    refused(from_file(&twice), "oidc.providers[1].id", "another provider");
+}

@@ -1,12 +1,14 @@
 //! `[api]`: the public gRPC API.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use url::Url;
 
 use crate::problem::Problem;
+use crate::sections::oidc::{Oidc, is_loopback};
 use crate::values;
 
 /// Keys of `[api]`.
@@ -20,6 +22,15 @@ pub struct Api {
     pub tls_certificate: Option<PathBuf>,
     /// Private key of `tls_certificate`, as a PEM file. No default.
     pub tls_key: Option<PathBuf>,
+    /// Address and port of the HTTP port, in clear text, for a balancer that ends TLS: where providers send browsers back, the
+    /// public keys of access tokens, and `/healthz`. Needed for logins with a provider. No default.
+    pub http_listen: Option<SocketAddr>,
+    /// Where browsers reach the HTTP port from outside, such as `https://pgmoor.example.com`: scheme and host, and a port where
+    /// there is one. `https://`, or `http://` on loopback. Needed for logins with a provider. No default.
+    pub external_url: Option<String>,
+    /// The file that `pgmoor admin create-login-key` wrote, the same for all API instances. Needed for logins with a provider.
+    /// No default.
+    pub login_key_file: Option<PathBuf>,
     /// How long calls may take to finish once the process was asked to stop. At most 1 h. Default 30 s.
     #[serde(deserialize_with = "values::duration")]
     pub drain_timeout: Duration,
@@ -44,6 +55,9 @@ impl Default for Api {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7700)),
             tls_certificate: None,
             tls_key: None,
+            http_listen: None,
+            external_url: None,
+            login_key_file: None,
             drain_timeout: Duration::from_secs(30),
             access_token_lifetime: Duration::from_secs(10 * 60),
             refresh_token_lifetime: Duration::from_secs(14 * 24 * 60 * 60),
@@ -58,6 +72,53 @@ impl Api {
     #[must_use]
     pub fn tls(&self) -> Option<(&PathBuf, &PathBuf)> {
         self.tls_certificate.as_ref().zip(self.tls_key.as_ref())
+    }
+
+    /// The address from outside, without a slash at the end.
+    #[must_use]
+    pub fn external_origin(&self) -> Option<&str> {
+        self.external_url.as_deref().map(|url| url.trim_end_matches('/'))
+    }
+
+    /// What logins with a provider need beside the providers.
+    pub(crate) fn validate_logins(&self, oidc: &Oidc) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if let Some(text) = self.external_origin() {
+            let right = Url::parse(text).is_ok_and(|url| {
+                let scheme = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url));
+                scheme && url.origin().ascii_serialization() == text
+            });
+            if !right {
+                let reason = "must be https:// and a host, with a port where there is one, and nothing behind it; \
+                              http:// is for loopback only";
+                problems.push(Problem::invalid("api.external_url", reason));
+            }
+        }
+        if oidc.providers.is_empty() {
+            return problems;
+        }
+        if self.http_listen.is_none() {
+            let what = "logins with a provider need the port where it sends browsers back";
+            problems.push(Problem::missing("api.http_listen", what));
+        }
+        if self.external_url.is_none() {
+            let what = "logins with a provider need the address of the HTTP port from outside";
+            problems.push(Problem::missing("api.external_url", what));
+        }
+        problems
+    }
+
+    /// The login key's file.
+    ///
+    /// # Errors
+    /// When it is not set.
+    pub fn require_login_key_file(&self) -> Result<&Path, Problem> {
+        self.login_key_file.as_deref().ok_or_else(|| {
+            Problem::missing(
+                "api.login_key_file",
+                "make it with `pgmoor admin create-login-key`",
+            )
+        })
     }
 
     pub(crate) fn validate(&self) -> Vec<Problem> {

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod config_database;
 pub mod egress;
 pub mod metrics;
+pub mod oidc;
 pub mod pooler;
 pub mod sealing;
 pub mod storage;

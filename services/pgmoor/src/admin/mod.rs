@@ -2,6 +2,7 @@
 //! without a running process. No secret is ever taken from the
 //! command line.
 
+pub(crate) mod create_login_key;
 pub(crate) mod create_sealing_key;
 pub(crate) mod create_user;
 pub(crate) mod issue_certificate;
@@ -21,6 +22,8 @@ pub(crate) enum Command {
     CreateSealingKey(create_sealing_key::Arguments),
     /// Seal every stored password to the youngest key of the ring, while everything serves
     RotateKeys(rotate_keys::Arguments),
+    /// Make the key that API instances share for logins with a provider
+    CreateLoginKey(create_login_key::Arguments),
     /// Make a user
     CreateUser(create_user::Arguments),
     /// Go along the chains of the audit trail and say whether anybody touched them
@@ -36,6 +39,7 @@ pub(crate) async fn run(command: Command, config: &Config) -> anyhow::Result<()>
         Command::IssueCertificate(arguments) => issue_certificate::run(&arguments),
         Command::CreateSealingKey(arguments) => create_sealing_key::run(&arguments, config).await,
         Command::RotateKeys(arguments) => rotate_keys::run(&arguments, config).await,
+        Command::CreateLoginKey(arguments) => create_login_key::run(&arguments),
         Command::CreateUser(arguments) => create_user::run(&arguments, config).await,
         Command::VerifyAudit(arguments) => verify_audit::run(&arguments, config).await,
     }

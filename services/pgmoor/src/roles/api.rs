@@ -25,7 +25,7 @@ use tonic::transport::{Identity, ServerTlsConfig};
 use super::audit::AuditFigures;
 use super::metrics::{self, KnownPoolers};
 use super::storage::Objects;
-use super::{REVOCATION_INTERVAL, directory, egress_policy, listener, storage, trust};
+use super::{REVOCATION_INTERVAL, directory, egress_policy, listener, providers, storage, trust};
 use crate::database;
 use crate::lifecycle::{Left, Lifecycle};
 
@@ -40,6 +40,9 @@ pub(crate) async fn run(config: &Config, telemetry: &mut Option<Telemetry>) -> a
     let identity = config.trust.require_identity(Role::Api)?;
     config.config_database.require_url()?;
     super::egress_rules(&config.egress)?;
+    if !config.oidc.providers.is_empty() {
+        config.api.require_login_key_file()?;
+    }
     config.storage.require_directory()?;
     super::audit::trusted_hops(config)?;
     *telemetry = Some(super::start_telemetry(config, "pgmoor-api")?);
@@ -122,6 +125,11 @@ pub(crate) async fn start(
     } = seams;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
+    let http_listener = match config.api.http_listen {
+        Some(address) => Some(listener::bind("api.http_listen", address).await?),
+        None => None,
+    };
+    let provider_logins = providers::logins(config, store.clone(), random.clone(), clock.clone())?;
     let verifier =
         TokenVerifier::start(store.clone(), clock, random.clone(), VerifierOptions::default()).await?;
     let feed = RevocationFeed::new(verifier.clone(), REVOCATION_INTERVAL);
@@ -154,6 +162,7 @@ pub(crate) async fn start(
         store: store.clone(),
         verifier,
         logins,
+        provider_logins,
         passwords,
         sessions,
         pools,
@@ -181,6 +190,10 @@ pub(crate) async fn start(
         settings.await;
         Ok(())
     });
+    if let Some(listener) = http_listener {
+        let http = api.serve_http(listener, lifecycle.stopping());
+        lifecycle.serve("the HTTP port", async move { Ok(http.await?) });
+    }
     let tls = tls(config)?;
     lifecycle.serve("the public API", async move {
         Ok(api.serve(listener, tls, RpcSpans::with_closing_lines()).await?)

@@ -8,6 +8,7 @@ pub(crate) mod key_ring;
 pub(crate) mod listener;
 pub(crate) mod metrics;
 pub(crate) mod pooler;
+pub(crate) mod providers;
 pub(crate) mod storage;
 mod trust;
 pub(crate) mod worker;

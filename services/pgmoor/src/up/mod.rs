@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use audit::{AuditLog, WriterRole};
+use auth::LoginKey;
 use clap::Args;
 use config::{Config, Environment, Problem};
 use domain::egress::EgressPolicy;
@@ -92,6 +93,9 @@ pub(crate) async fn run(
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
     if config.storage.directory.is_none() {
         config.storage.directory = Some(directory.make("storage")?);
+    }
+    if !config.oidc.providers.is_empty() && config.api.login_key_file.is_none() {
+        config.api.login_key_file = Some(login_key(&directory, &random)?);
     }
     let objects = || roles::storage::open(&config.storage, &random);
 
@@ -258,6 +262,16 @@ fn opening_keys(directory: &DataDirectory, random: &Arc<dyn Random>) -> anyhow::
         )?;
     }
     roles::key_ring::read_file(&path)
+}
+
+/// The file of the key for logins with a provider; made on the first start that needs it.
+fn login_key(directory: &DataDirectory, random: &Arc<dyn Random>) -> anyhow::Result<PathBuf> {
+    let path = directory.path("secrets/login-key");
+    if !path.exists() {
+        let key = LoginKey::generate(random.as_ref()).to_text();
+        private_file::write(&path, key.expose_secret().as_bytes(), PRIVATE, Existing::Keep)?;
+    }
+    Ok(path)
 }
 
 /// Tells whoever started it how to go on. The one time a password is printed.

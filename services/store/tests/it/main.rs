@@ -7,6 +7,7 @@ mod api_tokens;
 mod backups;
 mod directory;
 mod failover;
+mod identities;
 mod instance_owners;
 mod instances;
 mod login_throttles;

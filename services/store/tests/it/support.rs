@@ -11,7 +11,7 @@ use harness::{Cluster, Database, Login};
 use secrecy::SecretString;
 use serde_json::json;
 use store::backups::{Artifact, NewBackup, TableName};
-use store::logins::{NewLogin, TokenHash};
+use store::logins::{LoginOrigin, NewLogin, TokenHash};
 use store::operations::{Claimed, Enqueued, NewOperation, Operation};
 use store::servers::{NewServer, Server};
 use store::users::{NewUser, User};
@@ -99,6 +99,7 @@ pub(crate) fn new_login(user_id: UserId, hash: TokenHash, lifetime: Duration) ->
         user_etag: None,
         refresh_token_hash: hash,
         refresh_token_lifetime: lifetime,
+        origin: LoginOrigin::default(),
     }
 }
 

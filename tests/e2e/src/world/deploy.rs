@@ -15,15 +15,18 @@ pub(super) struct Plan<'a> {
     pub(super) directory: &'a Path,
     pub(super) config_database: &'a ConfigDatabase,
     pub(super) shared: &'a Shared,
+    /// Where API instances answer browsers, one after the other.
+    pub(super) http_ports: &'a [u16],
 }
 
 impl Plan<'_> {
     pub(super) async fn start(&self, role: Role, names: &[(Role, String)]) -> Vec<RoleProcess> {
         let names = names.iter().filter(|(other, _)| *other == role);
-        join_all(names.map(|(_, name)| self.start_one(role, name))).await
+        let names = names.enumerate();
+        join_all(names.map(|(index, (_, name))| self.start_one(role, index, name))).await
     }
 
-    async fn start_one(&self, role: Role, name: &str) -> RoleProcess {
+    async fn start_one(&self, role: Role, index: usize, name: &str) -> RoleProcess {
         let directory = self.directory.join(name);
         let opening_key = self.directory.join("opening.key");
         let (port, metrics_port) = (free_port(), free_port());
@@ -35,6 +38,9 @@ impl Plan<'_> {
             certificate: &admin::Certificate::of(&directory),
             opening_key_file: (role != Role::Api).then_some(opening_key.as_path()),
             storage: &self.directory.join("storage"),
+            http_port: (role == Role::Api)
+                .then(|| self.http_ports.get(index).copied())
+                .flatten(),
         };
         let text = configuration::of_process(self.shared, &own);
         std::fs::write(directory.join("pgmoor.toml"), text).expect("a configuration file");

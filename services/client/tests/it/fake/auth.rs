@@ -71,6 +71,12 @@ impl AuthService for Service {
     }
 
     not_offered! {
+        get_login_options(GetLoginOptionsRequest) -> GetLoginOptionsResponse;
+        start_login(StartLoginRequest) -> StartLoginResponse;
+        poll_login(PollLoginRequest) -> PollLoginResponse;
+        exchange_token(ExchangeTokenRequest) -> ExchangeTokenResponse;
+        list_logins(ListLoginsRequest) -> ListLoginsResponse;
+        revoke_login(RevokeLoginRequest) -> RevokeLoginResponse;
         create_api_token(CreateApiTokenRequest) -> CreateApiTokenResponse;
         list_api_tokens(ListApiTokensRequest) -> ListApiTokensResponse;
         revoke_api_token(RevokeApiTokenRequest) -> RevokeApiTokenResponse;

@@ -17,7 +17,7 @@ pub(crate) async fn measure(world: &World, caller: &Caller, effort: Effort) -> a
     let access_token = caller.a().token().context("a caller has a token")?.to_owned();
     let request = CreateApiTokenRequest {
         display_name: "bench".to_owned(),
-        lifetime: None,
+        ..CreateApiTokenRequest::default()
     };
     let api_token = caller
         .a()

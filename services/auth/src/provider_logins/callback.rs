@@ -1,0 +1,161 @@
+//! The browser's return from a provider, on any instance.
+
+use domain::random;
+use oidc::{Provider, ProviderError};
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
+use store::login_attempts::{ClaimedLoginAttempt, LoginOutcome};
+
+use super::{Going, ProviderLogins};
+use crate::error::AuthError;
+use crate::login_failure::LoginFailure;
+use crate::login_key::Purpose;
+
+/// Longest state or code that is looked at, in bytes.
+const MAX_BYTES: usize = 4096;
+
+/// What a provider sends a browser back with.
+#[derive(Debug, Clone, Default)]
+pub struct CallbackQuery {
+    /// Which login it is.
+    pub state: Option<String>,
+    /// What the tokens are had for.
+    pub code: Option<SecretString>,
+    /// Whose answer it is (RFC 9207).
+    pub issuer: Option<String>,
+    /// Why there is no code.
+    pub error: Option<String>,
+}
+
+/// What the browser is shown.
+#[derive(Debug, Clone)]
+pub enum CallbackEnd {
+    /// The login has ended well.
+    Page {
+        /// To be compared with what the client shows.
+        confirmation_code: String,
+    },
+    /// The same, and the browser goes on to the client.
+    Redirect {
+        /// Where the client listens.
+        uri: String,
+        /// What the client collects the tokens with.
+        code: SecretString,
+    },
+    /// The login failed.
+    Failed(LoginFailure),
+}
+
+impl ProviderLogins {
+    /// Ends a login with what its browser came back with. What became of it is written down for its collector.
+    ///
+    /// # Errors
+    /// [`AuthError::Unavailable`].
+    pub async fn callback(&self, query: CallbackQuery) -> Result<CallbackEnd, AuthError> {
+        let state = query.state.as_deref().filter(|state| state.len() <= MAX_BYTES);
+        let Some(state) = state else {
+            return Ok(CallbackEnd::Failed(LoginFailure::Unknown));
+        };
+        let hash = Sha256::digest(state).into();
+        let claimed = self.parts.store.login_attempts().claim(&hash).await;
+        let Some(attempt) = claimed.map_err(|error| self.store_error("claiming a login", &error))? else {
+            return Ok(CallbackEnd::Failed(LoginFailure::Unknown));
+        };
+        match self.finish(&attempt, query).await {
+            Ok(end) => Ok(end),
+            Err(AuthError::Login(failure)) => {
+                tracing::info!(login.attempt = %attempt.id, provider = attempt.provider, %failure, "a login failed");
+                let attempts = self.parts.store.login_attempts();
+                let failed = attempts.fail(attempt.id, &failure.to_stored()).await;
+                failed.map_err(|error| self.store_error("writing a failed login down", &error))?;
+                Ok(CallbackEnd::Failed(failure))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn finish(
+        &self,
+        attempt: &ClaimedLoginAttempt,
+        query: CallbackQuery,
+    ) -> Result<CallbackEnd, AuthError> {
+        let provider = self.provider(&attempt.provider)?;
+        let refused = |error: ProviderError| self.refused(provider, error);
+        provider
+            .check_issuer(query.issuer.as_deref())
+            .await
+            .map_err(refused)?;
+        if let Some(error) = query.error {
+            let shown = error
+                .chars()
+                .filter(|char| char.is_ascii_alphanumeric() || *char == '_');
+            let error = shown.take(60).collect();
+            return Err(LoginFailure::Refused { error }.into());
+        }
+        let code = query
+            .code
+            .filter(|code| !code.expose_secret().is_empty() && code.expose_secret().len() <= MAX_BYTES)
+            .ok_or(LoginFailure::TokenInvalid)?;
+        let purpose = Purpose::Attempt {
+            id: &attempt.id.to_string(),
+            code_challenge: &attempt.code_challenge,
+        };
+        let Some(Going::Browser { nonce, pkce_verifier }) = self.open_going(purpose, &attempt.sealed) else {
+            tracing::error!(
+                "what a login goes on with does not open: do all API instances have one login key?"
+            );
+            return Err(LoginFailure::TokenInvalid.into());
+        };
+        let grant = provider
+            .exchange_code(
+                code.expose_secret().to_owned(),
+                &self.redirect_uri()?,
+                &SecretString::from(pkce_verifier),
+                &SecretString::from(nonce),
+                self.parts.clock.now(),
+            )
+            .await
+            .map_err(refused)?;
+        let admitted = self.admit(provider, &grant).await?;
+        let redirect = attempt.redirect_uri.clone().map(|uri| {
+            let code = data_encoding::HEXLOWER.encode(&random::bytes::<32>(&*self.parts.random));
+            (uri, code)
+        });
+        let outcome = LoginOutcome {
+            user_id: admitted.user,
+            issuer: admitted.issuer,
+            subject: admitted.subject,
+            provider_token: admitted.provider_token,
+            redirect_code_hash: redirect.as_ref().map(|(_, code)| Sha256::digest(code).into()),
+        };
+        let completed = self
+            .parts
+            .store
+            .login_attempts()
+            .complete(attempt.id, outcome)
+            .await;
+        if !completed.map_err(|error| self.store_error("writing a login down", &error))? {
+            return Ok(CallbackEnd::Failed(LoginFailure::Unknown));
+        }
+        Ok(match redirect {
+            Some((uri, code)) => CallbackEnd::Redirect {
+                uri,
+                code: SecretString::from(code),
+            },
+            None => CallbackEnd::Page {
+                confirmation_code: attempt.confirmation_code.clone(),
+            },
+        })
+    }
+
+    /// A provider's refusal as a failure; the log has what was wrong.
+    pub(super) fn refused(&self, provider: &Provider, error: ProviderError) -> AuthError {
+        tracing::warn!(provider = provider.id(), %error, "a provider's answer is no login");
+        AuthError::Login(error.into())
+    }
+
+    pub(super) fn open_going(&self, purpose: Purpose<'_>, sealed: &[u8]) -> Option<Going> {
+        let opened = self.parts.key.as_ref()?.open(purpose, sealed)?;
+        serde_json::from_str(opened.expose_secret()).ok()
+    }
+}

@@ -1,0 +1,63 @@
+//! A workload's own token for one of a service account.
+
+use domain::id::UserId;
+use domain::username::Username;
+use oidc::ProviderError;
+use secrecy::{ExposeSecret as _, SecretString};
+use store::logins::LoginOrigin;
+use time::OffsetDateTime;
+
+use super::ProviderLogins;
+use crate::error::AuthError;
+use crate::login_failure::LoginFailure;
+use crate::logins::Logins;
+
+/// An access token of a service account.
+#[derive(Debug)]
+pub struct ExchangedToken {
+    /// The service account.
+    pub user: UserId,
+    /// The token.
+    pub access_token: SecretString,
+    /// When it expires.
+    pub expire_time: OffsetDateTime,
+}
+
+impl ProviderLogins {
+    /// Exchanges a workload's token.
+    ///
+    /// # Errors
+    /// [`LoginFailure::TokenInvalid`], whatever is wrong with it; [`LoginFailure::WorkloadNotAllowed`];
+    /// [`LoginFailure::ProviderUnavailable`]; [`AuthError::LoginThrottled`].
+    pub async fn exchange(
+        &self,
+        logins: &Logins,
+        token: &SecretString,
+        origin: LoginOrigin,
+    ) -> Result<ExchangedToken, AuthError> {
+        self.count("exchange-token", origin.address.as_deref()).await?;
+        let admitted = self
+            .parts
+            .workloads
+            .admit(token.expose_secret(), self.parts.clock.now())
+            .await;
+        let rule = admitted.map_err(|error: ProviderError| {
+            tracing::warn!(%error, "a workload's token is not exchanged");
+            LoginFailure::from(error)
+        })?;
+        let username: Username = rule
+            .service_account
+            .parse()
+            .map_err(|_| LoginFailure::WorkloadNotAllowed)?;
+        let account = self.parts.store.accounts().service_account(&username).await;
+        let account = account.map_err(|error| self.store_error("reading a user", &error))?;
+        let user = account.ok_or(LoginFailure::WorkloadNotAllowed)?;
+        // The refresh token goes nowhere: the workload comes back with a token of its own.
+        let (pair, _) = logins.begin_for(user, origin).await?;
+        Ok(ExchangedToken {
+            user,
+            access_token: pair.access_token,
+            expire_time: pair.access_token_expires,
+        })
+    }
+}

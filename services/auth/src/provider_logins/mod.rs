@@ -1,0 +1,240 @@
+//! Logging in with an OpenID provider. For API instances only.
+//!
+//! A client begins a login and keeps a secret of its own; a browser ends it, on any instance; the client collects the tokens
+//! with its secret, from any instance. What goes on in between is a row of the config database.
+//!
+//! Invariant: who reads that row cannot go on with the login. The state is there as a hash, what the provider's answer is
+//! checked with is sealed with the login key, and the tokens are made for whoever shows the client's secret.
+
+mod begin;
+mod callback;
+mod collect;
+mod exchange;
+mod refresh;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::clock::Clock;
+use domain::id::UserId;
+use domain::name::DisplayName;
+use domain::random::Random;
+use domain::username::Username;
+use oidc::{Grant, Identity, Provider, ProviderToken, Workloads};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+use store::identities::{IdentityUser, ProvenIdentity};
+use store::login_throttles::{Attempt, ThrottlePolicy};
+use store::{Store, StoreError};
+
+pub use begin::{BeginLogin, BegunLogin, Flow, InvalidBeginning, Presentation};
+pub use callback::{CallbackEnd, CallbackQuery};
+pub use collect::Collected;
+pub use exchange::ExchangedToken;
+
+use crate::error::AuthError;
+use crate::login_failure::{LoginFailure, of_resolving};
+use crate::login_key::{LoginKey, Purpose};
+
+/// Attempts from one address, and the time they are counted in. Generous, since a balancer or an office has one address.
+const BY_ADDRESS: ThrottlePolicy = ThrottlePolicy {
+    limit: 1000,
+    window: Duration::from_secs(15 * 60),
+};
+
+/// How often providers are asked, and how long they may be silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProviderLoginsOptions {
+    /// The least time between two questions about one login.
+    pub check_interval: Duration,
+    /// How long a login goes on while its provider does not answer.
+    pub unavailable_grace: Duration,
+}
+
+/// What logins with providers are made of.
+#[derive(Debug)]
+pub struct ProviderLoginsParts {
+    /// The config database.
+    pub store: Store,
+    /// Ids and secrets.
+    pub random: Arc<dyn Random>,
+    /// The time that tokens of providers are compared with.
+    pub clock: Arc<dyn Clock>,
+    /// The providers people log in with.
+    pub providers: Vec<Provider>,
+    /// The rules of workloads.
+    pub workloads: Workloads,
+    /// The key of what rests in the config database; there where providers are.
+    pub key: Option<LoginKey>,
+    /// Where browsers reach the HTTP port from outside, without a slash at the end; there where providers are.
+    pub external_url: Option<String>,
+    /// How often providers are asked.
+    pub options: ProviderLoginsOptions,
+}
+
+/// Logs people in with providers, and workloads with their own tokens.
+#[derive(Debug)]
+pub struct ProviderLogins {
+    parts: ProviderLoginsParts,
+}
+
+/// What goes on with a login needs, sealed.
+#[derive(Serialize, Deserialize)]
+enum Going {
+    Browser { nonce: String, pkce_verifier: String },
+    Device { device_code: String },
+}
+
+impl ProviderLogins {
+    /// Takes the parts. Nothing is asked of a provider before somebody logs in.
+    #[must_use]
+    pub const fn new(parts: ProviderLoginsParts) -> Self {
+        Self { parts }
+    }
+
+    /// Without any provider: users have passwords.
+    #[must_use]
+    pub fn none(store: Store, random: Arc<dyn Random>, clock: Arc<dyn Clock>) -> Self {
+        Self::new(ProviderLoginsParts {
+            store,
+            random,
+            clock,
+            providers: Vec::new(),
+            workloads: Workloads::default(),
+            key: None,
+            external_url: None,
+            options: ProviderLoginsOptions {
+                check_interval: Duration::from_secs(5 * 60),
+                unavailable_grace: Duration::from_secs(60 * 60),
+            },
+        })
+    }
+
+    /// The providers, in the order of the configuration.
+    pub fn providers(&self) -> impl Iterator<Item = &Provider> {
+        self.parts.providers.iter()
+    }
+
+    fn provider(&self, id: &str) -> Result<&Provider, AuthError> {
+        let found = self.parts.providers.iter().find(|provider| provider.id() == id);
+        found.ok_or(AuthError::Login(LoginFailure::ProviderUnknown))
+    }
+
+    /// The key and the address that logging in with a provider needs.
+    fn key(&self) -> Result<&LoginKey, AuthError> {
+        let key = self.parts.key.as_ref();
+        key.ok_or(AuthError::Login(LoginFailure::ProviderUnknown))
+    }
+
+    fn redirect_uri(&self) -> Result<String, AuthError> {
+        let url = self.parts.external_url.as_ref();
+        let url = url.ok_or(AuthError::Login(LoginFailure::ProviderUnknown))?;
+        Ok(format!("{url}/oidc/callback"))
+    }
+
+    /// The user of somebody whom a provider vouches for, and the sealed token to ask the provider with later.
+    async fn admit(&self, provider: &Provider, grant: &Grant) -> Result<Admitted, AuthError> {
+        let identity = provider
+            .policy()
+            .admit(&grant.claims)
+            .map_err(LoginFailure::from)?;
+        if identity.issuer.len() > 1024 || identity.subject.len() > 1024 || identity.subject.contains('\0') {
+            return Err(LoginFailure::TokenInvalid.into());
+        }
+        let new_user = if provider.policy().auto_create {
+            self.new_user(&identity)
+        } else {
+            Ok(None)
+        };
+        let (new_user, unusable) = match new_user {
+            Ok(new_user) => (new_user, None),
+            // It matters only where there is no user yet.
+            Err(failure) => (None, Some(failure)),
+        };
+        let provider_token = self.seal_token(&identity, grant.refresh_token.as_ref())?;
+        let proven = ProvenIdentity {
+            provider: provider.id().to_owned(),
+            issuer: identity.issuer.clone(),
+            subject: identity.subject.clone(),
+            email: identity.email,
+            groups: identity.groups,
+            administrator: identity.administrator,
+            new_user,
+        };
+        match self.parts.store.identities().resolve(proven).await {
+            Ok(user) => Ok(Admitted {
+                user,
+                issuer: identity.issuer,
+                subject: identity.subject,
+                provider_token,
+            }),
+            Err(error) => Err(match (of_resolving(&error), unusable) {
+                (Some(LoginFailure::NotInvited), Some(unusable)) => unusable.into(),
+                (Some(failure), _) => failure.into(),
+                (None, _) => match error {
+                    store::identities::ResolveIdentityError::Store(error) => {
+                        self.store_error("finding the user of an identity", &error)
+                    }
+                    _ => LoginFailure::NotInvited.into(),
+                },
+            }),
+        }
+    }
+
+    fn new_user(&self, identity: &Identity) -> Result<Option<IdentityUser>, LoginFailure> {
+        let name = identity.username.as_deref().unwrap_or_default();
+        let username: Username = name.parse().map_err(|_| LoginFailure::UsernameInvalid)?;
+        let shown = identity.display_name.as_deref();
+        let display_name = shown
+            .and_then(|shown| shown.parse::<DisplayName>().ok())
+            .or_else(|| name.parse().ok())
+            .ok_or(LoginFailure::UsernameInvalid)?;
+        Ok(Some(IdentityUser {
+            id: UserId::generate(&*self.parts.random),
+            username,
+            display_name,
+        }))
+    }
+
+    fn seal_token(
+        &self,
+        identity: &Identity,
+        token: Option<&ProviderToken>,
+    ) -> Result<Option<Vec<u8>>, AuthError> {
+        let Some(token) = token else { return Ok(None) };
+        let purpose = Purpose::ProviderToken {
+            issuer: &identity.issuer,
+            subject: &identity.subject,
+        };
+        let key = self.key()?;
+        Ok(key.seal(purpose, token.0.expose_secret(), &*self.parts.random))
+    }
+
+    fn open_token(&self, issuer: &str, subject: &str, sealed: &[u8]) -> Option<ProviderToken> {
+        let purpose = Purpose::ProviderToken { issuer, subject };
+        let opened = self.parts.key.as_ref()?.open(purpose, sealed)?;
+        Some(ProviderToken(opened))
+    }
+
+    /// Counts a call of somebody without credentials.
+    async fn count(&self, what: &str, address: Option<&str>) -> Result<(), AuthError> {
+        let key = format!("{what}:{}", address.unwrap_or("unknown"));
+        let attempt = self.parts.store.login_throttles().attempt(&key, BY_ADDRESS).await;
+        match attempt.map_err(|error| self.store_error("counting a login", &error))? {
+            Attempt::Allowed => Ok(()),
+            Attempt::Throttled { retry_after } => Err(AuthError::LoginThrottled { retry_after }),
+        }
+    }
+
+    fn store_error(&self, doing: &'static str, error: &StoreError) -> AuthError {
+        AuthError::of_store(&*self.parts.random, doing, error)
+    }
+}
+
+/// Somebody whom a provider vouches for.
+struct Admitted {
+    user: UserId,
+    issuer: String,
+    subject: String,
+    provider_token: Option<Vec<u8>>,
+}

@@ -1,0 +1,236 @@
+//! Who somebody is at a provider, and the user of pgmoor they are here.
+//!
+//! Invariant: issuer and subject say who it is. A login name never leads to a user that exists, and an address does only where
+//! the caller says that it is verified and may. An administrator that a provider's groups made stops being one with them; one
+//! that somebody made stays.
+
+use domain::id::UserId;
+use domain::name::DisplayName;
+use domain::username::Username;
+use sqlx::{Connection as _, PgConnection};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::Store;
+use crate::error::{StoreError, store_variant, violated_constraint};
+
+/// Somebody who logged in at a provider, whom its policy lets in.
+#[derive(Debug, Clone)]
+pub struct ProvenIdentity {
+    /// The provider.
+    pub provider: String,
+    /// Its issuer.
+    pub issuer: String,
+    /// Who it is there.
+    pub subject: String,
+    /// A verified address that may link to a user who was invited by it, in lower case.
+    pub email: Option<String>,
+    /// The groups there, and the group of pgmoor each gives.
+    pub groups: Vec<(String, Option<String>)>,
+    /// Whether the groups make an administrator.
+    pub administrator: bool,
+    /// The user to make where there is none; `None` where none is made.
+    pub new_user: Option<IdentityUser>,
+}
+
+/// A user to make for an identity.
+#[derive(Debug, Clone)]
+pub struct IdentityUser {
+    /// The id.
+    pub id: UserId,
+    /// The login name.
+    pub username: Username,
+    /// What people call the user.
+    pub display_name: DisplayName,
+}
+
+/// Why an identity leads to no user.
+#[derive(Debug, Error)]
+pub enum ResolveIdentityError {
+    /// There is no user of this identity, and none is to be made.
+    #[error("no user belongs to the identity")]
+    NotInvited,
+    /// The login name is another user's, in this or another spelling.
+    #[error("the username is taken")]
+    UsernameTaken,
+    /// The user may not log in.
+    #[error("the user is disabled")]
+    UserDisabled,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+store_variant!(ResolveIdentityError);
+
+/// The identities. Made by [`Store::identities`].
+#[derive(Debug, Clone, Copy)]
+pub struct Identities<'a> {
+    store: &'a Store,
+}
+
+impl Store {
+    /// Who users are at providers.
+    #[must_use]
+    pub fn identities(&self) -> Identities<'_> {
+        Identities { store: self }
+    }
+}
+
+impl Identities<'_> {
+    /// The user of an identity: the one it belongs to, or was invited by its address, or is made now. Writes down its groups
+    /// and what they give.
+    ///
+    /// # Errors
+    /// [`ResolveIdentityError`] by cause.
+    pub async fn resolve(&self, proven: ProvenIdentity) -> Result<UserId, ResolveIdentityError> {
+        let mut connection = self.store.acquire().await?;
+        let mut tx = connection.begin().await?;
+        // Two first logins at once must not make two users.
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 11))")
+            .bind(format!("{}\n{}", proven.issuer, proven.subject))
+            .execute(&mut *tx)
+            .await?;
+        let known: Option<Uuid> =
+            sqlx::query_scalar("SELECT user_id FROM pgmoor.identities WHERE issuer = $1 AND subject = $2")
+                .bind(&proven.issuer)
+                .bind(&proven.subject)
+                .fetch_optional(&mut *tx)
+                .await?;
+        let user = match known {
+            Some(user) => user,
+            None => link_or_create(&mut tx, &proven).await?,
+        };
+        let disabled: bool = sqlx::query_scalar("SELECT disabled FROM pgmoor.users WHERE id = $1")
+            .bind(user)
+            .fetch_one(&mut *tx)
+            .await?;
+        if disabled {
+            return Err(ResolveIdentityError::UserDisabled);
+        }
+        write_groups(&mut tx, user, &proven).await?;
+        follow_administrator(&mut tx, user, &proven).await?;
+        tx.commit().await?;
+        Ok(UserId::from_uuid(user))
+    }
+}
+
+async fn link_or_create(
+    tx: &mut PgConnection,
+    proven: &ProvenIdentity,
+) -> Result<Uuid, ResolveIdentityError> {
+    let invited: Option<Uuid> =
+        sqlx::query_scalar("SELECT id FROM pgmoor.users WHERE email = $1 AND kind = 'person' FOR UPDATE")
+            .bind(&proven.email)
+            .fetch_optional(&mut *tx)
+            .await?;
+    let user = match (invited, &proven.new_user) {
+        (Some(user), _) => user,
+        (None, Some(new)) => {
+            let inserted = sqlx::query(
+                "INSERT INTO pgmoor.users (id, username, username_key, display_name) VALUES ($1, $2, $3, $4)",
+            )
+            .bind(new.id.as_uuid())
+            .bind(new.username.as_str())
+            .bind(new.username.key())
+            .bind(new.display_name.as_str())
+            .execute(&mut *tx)
+            .await;
+            match inserted {
+                Ok(_) => new.id.as_uuid(),
+                Err(error) if violated_constraint(&error) == Some("users_username_key") => {
+                    return Err(ResolveIdentityError::UsernameTaken);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        (None, None) => return Err(ResolveIdentityError::NotInvited),
+    };
+    sqlx::query("INSERT INTO pgmoor.identities (issuer, subject, user_id, provider) VALUES ($1, $2, $3, $4)")
+        .bind(&proven.issuer)
+        .bind(&proven.subject)
+        .bind(user)
+        .bind(&proven.provider)
+        .execute(tx)
+        .await?;
+    Ok(user)
+}
+
+/// Replaces the groups of the provider. What did not change is not written again.
+async fn write_groups(tx: &mut PgConnection, user: Uuid, proven: &ProvenIdentity) -> Result<(), sqlx::Error> {
+    let (values, names): (Vec<&str>, Vec<Option<&str>>) = proven
+        .groups
+        .iter()
+        .map(|(value, name)| (value.as_str(), name.as_deref()))
+        .unzip();
+    sqlx::query(
+        "DELETE FROM pgmoor.identity_groups WHERE user_id = $1 AND provider = $2 AND NOT group_value = ANY ($3)",
+    )
+    .bind(user)
+    .bind(&proven.provider)
+    .bind(&values)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "INSERT INTO pgmoor.identity_groups AS g (user_id, provider, group_value, group_name) \
+         SELECT $1, $2, value, name FROM unnest($3::text[], $4::text[]) AS new (value, name) \
+         ON CONFLICT ON CONSTRAINT identity_groups_pkey DO UPDATE SET group_name = excluded.group_name \
+         WHERE g.group_name IS DISTINCT FROM excluded.group_name",
+    )
+    .bind(user)
+    .bind(&proven.provider)
+    .bind(&values)
+    .bind(&names)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Makes an administrator of the user, or a member of one that this provider's groups had made. The last enabled administrator
+/// stays one.
+async fn follow_administrator(
+    tx: &mut PgConnection,
+    user: Uuid,
+    proven: &ProvenIdentity,
+) -> Result<(), sqlx::Error> {
+    if proven.administrator {
+        sqlx::query(
+            "UPDATE pgmoor.users SET administrator = true, administrator_provider = $2, version = version + 1, \
+             update_time = clock_timestamp() WHERE id = $1 AND NOT administrator",
+        )
+        .bind(user)
+        .bind(&proven.provider)
+        .execute(tx)
+        .await?;
+        return Ok(());
+    }
+    let made: bool = sqlx::query_scalar(
+        "SELECT coalesce(administrator_provider = $2, false) FROM pgmoor.users WHERE id = $1",
+    )
+    .bind(user)
+    .bind(&proven.provider)
+    .fetch_one(&mut *tx)
+    .await?;
+    if !made {
+        return Ok(());
+    }
+    // As with every change that could take the last one away: all of them are locked, in one order.
+    let administrators: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT id FROM pgmoor.users WHERE administrator AND NOT disabled ORDER BY id FOR NO KEY UPDATE",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    if administrators == [user] {
+        tracing::warn!(user.id = %user, "the last administrator lost the group that makes one, and stays one");
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE pgmoor.users SET administrator = false, administrator_provider = NULL, version = version + 1, \
+         update_time = clock_timestamp() WHERE id = $1 AND administrator_provider = $2",
+    )
+    .bind(user)
+    .bind(&proven.provider)
+    .execute(tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! What a login knows of the provider it was begun at: with what, and when, the provider is asked again.
+//!
+//! Invariant: of several instances that would ask at once, one does. A provider that rotates its refresh tokens takes a second
+//! use of one for theft.
+
+use std::time::Duration;
+
+use domain::id::{LoginId, UserId};
+use sqlx::Connection as _;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::logins::{EndReason, TokenHash, end};
+use crate::revocations::{self, Subject};
+use crate::{Store, seconds};
+
+/// A login that was begun at a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderSession {
+    /// The login.
+    pub login_id: LoginId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The provider.
+    pub provider: String,
+    /// Its issuer.
+    pub issuer: String,
+    /// Who the user is there.
+    pub subject: String,
+    /// The provider's refresh token, encrypted; none where it gave none.
+    pub provider_token: Option<Vec<u8>>,
+}
+
+/// Whether the provider is to be asked about a login now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProviderCheck {
+    /// It is, by whoever got this answer. Nobody else does for a while.
+    Due(ProviderSession),
+    /// It is not, or the login was not begun at a provider.
+    NotDue,
+    /// The provider has said nothing for longer than it may.
+    Overdue(ProviderSession),
+}
+
+/// What logins know of their providers. Made by [`Store::provider_sessions`].
+#[derive(Debug, Clone, Copy)]
+pub struct ProviderSessions<'a> {
+    store: &'a Store,
+}
+
+impl Store {
+    /// What logins know of their providers.
+    #[must_use]
+    pub fn provider_sessions(&self) -> ProviderSessions<'_> {
+        ProviderSessions { store: self }
+    }
+}
+
+type Row = (Uuid, Uuid, String, String, String, Option<Vec<u8>>, bool);
+
+fn session((login, user, provider, issuer, subject, provider_token, _): Row) -> ProviderSession {
+    ProviderSession {
+        login_id: LoginId::from_uuid(login),
+        user_id: UserId::from_uuid(user),
+        provider,
+        issuer,
+        subject,
+        provider_token,
+    }
+}
+
+impl ProviderSessions<'_> {
+    /// Takes the turn to ask the provider about the login with this unused refresh token: where it has a token to ask with, and
+    /// was not asked within `interval`. `grace` is how long the provider may have said nothing.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn take_check(
+        &self,
+        refresh_token: &TokenHash,
+        interval: Duration,
+        grace: Duration,
+    ) -> Result<ProviderCheck, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let row: Option<Row> = sqlx::query_as(
+            "UPDATE pgmoor.logins AS l SET provider_check_time = clock_timestamp() FROM pgmoor.refresh_tokens AS t \
+             WHERE t.hash = $1 AND t.login_id = l.id AND t.use_time IS NULL \
+             AND t.expire_time > clock_timestamp() AND l.end_time IS NULL AND l.provider_token IS NOT NULL \
+             AND l.provider_check_time + make_interval(secs => $2) <= clock_timestamp() \
+             RETURNING l.id, l.user_id, l.provider, l.issuer, l.subject, l.provider_token, \
+             l.provider_confirm_time + make_interval(secs => $3) <= clock_timestamp()",
+        )
+        .bind(refresh_token.as_slice())
+        .bind(seconds(interval))
+        .bind(seconds(grace))
+        .fetch_optional(&mut *connection)
+        .await?;
+        Ok(match row {
+            Some(row) if row.6 => ProviderCheck::Overdue(session(row)),
+            Some(row) => ProviderCheck::Due(session(row)),
+            None => ProviderCheck::NotDue,
+        })
+    }
+
+    /// Writes down that the provider said all is well, and with what it is asked next.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn confirm(&self, login: LoginId, provider_token: Option<Vec<u8>>) -> Result<(), StoreError> {
+        let mut connection = self.store.acquire().await?;
+        sqlx::query(
+            "UPDATE pgmoor.logins SET provider_confirm_time = clock_timestamp(), \
+             provider_token = coalesce($2, provider_token) WHERE id = $1 AND end_time IS NULL",
+        )
+        .bind(login.as_uuid())
+        .bind(provider_token)
+        .execute(&mut *connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Lets the provider be asked again at once: it did not answer.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn ask_again(
+        &self,
+        login: LoginId,
+        interval: Duration,
+        pause: Duration,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.store.acquire().await?;
+        sqlx::query(
+            "UPDATE pgmoor.logins SET provider_check_time = clock_timestamp() - make_interval(secs => $2) \
+             WHERE id = $1 AND end_time IS NULL",
+        )
+        .bind(login.as_uuid())
+        .bind(seconds(interval.saturating_sub(pause)))
+        .execute(&mut *connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Ends a login because its provider did.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn end(&self, login: LoginId) -> Result<(), StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let mut tx = connection.begin().await?;
+        if end(&mut tx, login, EndReason::Provider).await? {
+            revocations::append(&mut tx, &[Subject::Login(login)]).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// What a login knows of its provider; none where it was not begun at one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn get(&self, login: LoginId) -> Result<Option<ProviderSession>, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT id, user_id, provider, issuer, subject, provider_token, false FROM pgmoor.logins \
+             WHERE id = $1 AND provider IS NOT NULL",
+        )
+        .bind(login.as_uuid())
+        .fetch_optional(&mut *connection)
+        .await?;
+        Ok(row.map(session))
+    }
+}

@@ -1,0 +1,180 @@
+//! Identities of providers, and what is written down of a login with one.
+
+use std::time::Duration;
+
+use domain::id::{LoginAttemptId, UserId};
+use domain::random::SystemRandom;
+use futures::future::join_all;
+use store::accounts::Account;
+use store::identities::{IdentityUser, ProvenIdentity, ResolveIdentityError};
+use store::login_attempts::{LoginOutcome, NewLoginAttempt};
+use store::users::CreateUserError;
+
+use crate::support::{HOUR, World, new_user};
+
+fn proven(subject: &str, username: Option<&str>) -> ProvenIdentity {
+    ProvenIdentity {
+        provider: "corp".to_owned(),
+        issuer: "https://id.example.com".to_owned(),
+        subject: subject.to_owned(),
+        email: None,
+        groups: Vec::new(),
+        administrator: false,
+        new_user: username.map(|username| IdentityUser {
+            id: UserId::generate(&SystemRandom),
+            username: username.parse().unwrap(),
+            display_name: username.parse().unwrap(),
+        }),
+    }
+}
+
+#[tokio::test]
+async fn first_logins_at_once_make_one_user() {
+    let world = World::new().await;
+    let identities = world.store.identities();
+    let users = join_all((0..20).map(|_| identities.resolve(proven("1", Some("ann"))))).await;
+    let users: std::collections::HashSet<_> = users.into_iter().map(Result::unwrap).collect();
+    assert_eq!(users.len(), 1);
+    // Another subject of that name is nobody's user.
+    let other = identities.resolve(proven("2", Some("ANN"))).await;
+    assert!(
+        matches!(other, Err(ResolveIdentityError::UsernameTaken)),
+        "{other:?}"
+    );
+    let uninvited = identities.resolve(proven("3", None)).await;
+    assert!(
+        matches!(uninvited, Err(ResolveIdentityError::NotInvited)),
+        "{uninvited:?}"
+    );
+}
+
+#[tokio::test]
+async fn groups_make_and_unmake_an_administrator_but_not_one_that_somebody_made() {
+    let world = World::new().await;
+    let root = world.administrator("root").await;
+    let identities = world.store.identities();
+    let admin = |subject: &str, name: &str, administrator| ProvenIdentity {
+        administrator,
+        groups: vec![("dba".to_owned(), None)],
+        ..proven(subject, Some(name))
+    };
+    let ann = identities.resolve(admin("1", "ann", true)).await.unwrap();
+    let is = async |user| {
+        world
+            .store
+            .users()
+            .get(user)
+            .await
+            .unwrap()
+            .unwrap()
+            .administrator
+    };
+    assert!(is(ann).await);
+    identities.resolve(admin("1", "ann", false)).await.unwrap();
+    assert!(!is(ann).await);
+
+    // One that somebody made stays.
+    let change = store::users::UserChange {
+        administrator: Some(true),
+        ..Default::default()
+    };
+    world.store.users().update(ann, change).await.unwrap();
+    identities.resolve(admin("1", "ann", false)).await.unwrap();
+    assert!(is(ann).await);
+
+    // The last one stays.
+    let bob = identities.resolve(admin("2", "bob", true)).await.unwrap();
+    let demote = || store::users::UserChange {
+        administrator: Some(false),
+        ..Default::default()
+    };
+    world.store.users().update(ann, demote()).await.unwrap();
+    world.store.users().update(root.id, demote()).await.unwrap();
+    identities.resolve(admin("2", "bob", false)).await.unwrap();
+    assert!(is(bob).await);
+}
+
+#[tokio::test]
+async fn invited_person_is_found_by_address_and_service_account_is_not() {
+    let world = World::new().await;
+    let accounts = world.store.accounts();
+    let email = || Account::Person {
+        email: Some("ann@example.com".to_owned()),
+    };
+    let invited = accounts.create(new_user("ann", false), &email()).await.unwrap();
+    let again = accounts.create(new_user("other", false), &email()).await;
+    assert!(matches!(again, Err(CreateUserError::EmailTaken)), "{again:?}");
+    let robot = store::users::NewUser {
+        password_hash: None,
+        ..new_user("robot", false)
+    };
+    let robot = accounts.create(robot, &Account::ServiceAccount).await.unwrap();
+    assert_eq!(
+        accounts.service_account(&"ROBOT".parse().unwrap()).await.unwrap(),
+        Some(robot.id)
+    );
+    assert_eq!(
+        accounts.service_account(&"ann".parse().unwrap()).await.unwrap(),
+        None
+    );
+    let linked = ProvenIdentity {
+        email: Some("ann@example.com".to_owned()),
+        ..proven("1", None)
+    };
+    assert_eq!(
+        world.store.identities().resolve(linked).await.unwrap(),
+        invited.id
+    );
+}
+
+#[tokio::test]
+async fn attempt_is_claimed_once_and_collected_once() {
+    let world = World::new().await;
+    let user = world.user("ann").await;
+    let attempts = world.store.login_attempts();
+    let new = |lifetime| NewLoginAttempt {
+        id: LoginAttemptId::generate(&SystemRandom),
+        provider: "corp".to_owned(),
+        state_hash: Some(domain::random::bytes(&SystemRandom)),
+        code_challenge: "c".repeat(43),
+        confirmation_code: "AAAA-BBBB".to_owned(),
+        redirect_uri: None,
+        sealed: vec![1, 2, 3],
+        lifetime,
+        poll_interval: None,
+    };
+    let attempt = new(HOUR);
+    let (id, state) = (attempt.id, attempt.state_hash.unwrap());
+    attempts.create(attempt).await.unwrap();
+    let claims = join_all((0..10).map(|_| attempts.claim(&state))).await;
+    assert_eq!(
+        claims
+            .into_iter()
+            .filter(|claim| claim.as_ref().unwrap().is_some())
+            .count(),
+        1
+    );
+    assert_eq!(attempts.collect(id).await.unwrap(), None);
+    let outcome = || LoginOutcome {
+        user_id: user.id,
+        issuer: "https://id.example.com".to_owned(),
+        subject: "1".to_owned(),
+        provider_token: None,
+        redirect_code_hash: None,
+    };
+    assert!(attempts.complete(id, outcome()).await.unwrap());
+    assert!(!attempts.complete(id, outcome()).await.unwrap());
+    let collected = join_all((0..10).map(|_| attempts.collect(id))).await;
+    assert_eq!(
+        collected
+            .into_iter()
+            .filter(|it| it.as_ref().unwrap().is_some())
+            .count(),
+        1
+    );
+
+    let late = new(Duration::ZERO);
+    let state = late.state_hash.unwrap();
+    attempts.create(late).await.unwrap();
+    assert_eq!(attempts.claim(&state).await.unwrap(), None);
+}

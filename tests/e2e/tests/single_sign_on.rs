@@ -1,0 +1,10 @@
+//! Logging in with OpenID providers: real ones, real browsers, two API instances behind nginx.
+
+mod arrangement;
+mod claims;
+mod crowd;
+mod hostile;
+mod outages;
+mod spine;
+mod terminal;
+mod workloads;

@@ -1,0 +1,141 @@
+//! A world with one or two providers, and clients that log in with them.
+
+use std::time::Duration;
+
+use data_encoding::BASE64URL_NOPAD;
+use e2e::provider::{CLIENT_ID, OpenIdProvider};
+use e2e::secrets::Secrets;
+use e2e::world::OidcOptions;
+use e2e::{Client, World, WorldOptions};
+use harness::{free_port, random};
+use rpc::auth::v1::{PollLoginRequest, StartLoginRequest, StartLoginResponse, TokenPair, WhoAmIResponse};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+use tonic::Status;
+
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A world and its providers.
+pub(super) struct Arrangement {
+    pub(super) world: World,
+    pub(super) providers: Vec<OpenIdProvider>,
+    pub(super) external_port: u16,
+}
+
+/// A world without poolers and workers, which nobody logs in needs. `extra` are lines of each provider's table.
+pub(super) async fn arrange(accounts: &[Value], oidc: &str, extra: &str) -> Arrangement {
+    let external_port = free_port();
+    let secrets = Secrets::default();
+    let mut providers = Vec::new();
+    let mut section = format!("[oidc]\n{oidc}\n");
+    for (index, accounts) in accounts.iter().enumerate() {
+        let redirect_uri = OidcOptions::redirect_uri(external_port);
+        let provider = OpenIdProvider::start(&redirect_uri, accounts.clone(), &secrets).await;
+        section += &format!(
+            "[[oidc.providers]]\nid = \"idp-{index}\"\ndisplay_name = \"Provider {index}\"\nissuer = {:?}\n\
+             client_id = {CLIENT_ID:?}\nclient_secret = {:?}\nusername_claim = \"preferred_username\"\n\
+             groups_claim = \"groups\"\n{extra}\n",
+            provider.issuer(),
+            provider.client_secret(),
+        );
+        providers.push(provider);
+    }
+    let world = World::start(WorldOptions {
+        poolers: 0,
+        workers: 0,
+        oidc: Some(OidcOptions {
+            external_port,
+            section,
+        }),
+        ..WorldOptions::default()
+    })
+    .await;
+    Arrangement {
+        world,
+        providers,
+        external_port,
+    }
+}
+
+/// A login that a client has begun.
+pub(super) struct Begun {
+    pub(super) verifier: String,
+    pub(super) started: StartLoginResponse,
+}
+
+/// Begins a login in a browser.
+pub(super) async fn begin(client: &Client, provider: &str) -> Result<Begun, Status> {
+    begin_with(client, provider, None).await
+}
+
+/// The same with a flow.
+pub(super) async fn begin_with(
+    client: &Client,
+    provider: &str,
+    flow: Option<rpc::auth::v1::start_login_request::Flow>,
+) -> Result<Begun, Status> {
+    let verifier = format!("{}{}", random::password(), "v".repeat(43));
+    let request = StartLoginRequest {
+        provider: provider.to_owned(),
+        code_challenge: BASE64URL_NOPAD.encode(&Sha256::digest(&verifier)),
+        flow,
+    };
+    let started = client.auth().start_login(request).await?.into_inner();
+    Ok(Begun { verifier, started })
+}
+
+/// Polls until the login has ended.
+pub(super) async fn poll(client: &Client, begun: &Begun) -> Result<TokenPair, Status> {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let answer = poll_once(client, begun, "").await?;
+        if let Some(tokens) = answer {
+            return Ok(tokens);
+        }
+        assert!(Instant::now() < end, "the login does not end");
+    }
+}
+
+/// Polls once.
+pub(super) async fn poll_once(
+    client: &Client,
+    begun: &Begun,
+    redirect_code: &str,
+) -> Result<Option<TokenPair>, Status> {
+    let request = PollLoginRequest {
+        login_id: begun.started.login_id.clone(),
+        code_verifier: begun.verifier.clone(),
+        redirect_code: redirect_code.to_owned(),
+    };
+    Ok(client.auth().poll_login(request).await?.into_inner().tokens)
+}
+
+impl Arrangement {
+    /// An instance, without the balancer.
+    pub(super) fn api(&self, index: usize) -> Client {
+        Client::anonymous(&self.world.apis()[index].url())
+    }
+
+    /// Logs somebody in with the provider's forms and answers what the browser is shown at the end.
+    pub(super) async fn browse(&self, provider: usize, begun: &Begun, login: &str) -> e2e::http::Answer {
+        let provider = &self.providers[provider];
+        let back = provider.fill_forms(&begun.started.authorization_url, login).await;
+        e2e::http::request("GET", &back, "", None).await
+    }
+
+    /// Logs somebody in, from beginning to tokens.
+    pub(super) async fn log_in(&self, provider: usize, login: &str) -> Result<TokenPair, Status> {
+        let client = self.world.anonymous();
+        let begun = begin(&client, &format!("idp-{provider}")).await?;
+        self.browse(provider, &begun, login).await;
+        poll(&client, &begun).await
+    }
+
+    /// Who a token's holder is.
+    pub(super) async fn who(&self, tokens: &TokenPair) -> WhoAmIResponse {
+        let client = self.world.anonymous().with_token(&tokens.access_token);
+        let who = client.auth().who_am_i(rpc::auth::v1::WhoAmIRequest {}).await;
+        who.unwrap().into_inner()
+    }
+}

@@ -1,0 +1,185 @@
+//! Replays, foreign states, and other ways to somebody else's login.
+
+use e2e::reason;
+use rpc::auth::v1::{PollLoginRequest, StartLoginRequest};
+use rpc::errors::v1::ErrorReason;
+use serde_json::json;
+use tonic::Code;
+
+use super::arrangement::{arrange, begin, poll, poll_once};
+
+fn parameter<'a>(url: &'a str, name: &str) -> &'a str {
+    let query = url.split_once('?').unwrap().1;
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(other, _)| *other == name).unwrap().1
+}
+
+async fn open(url: &str) -> e2e::http::Answer {
+    e2e::http::request("GET", url, "", None).await
+}
+
+#[tokio::test]
+async fn state_and_code_work_once_and_only_together() {
+    let here = arrange(
+        &[json!({ "ann": { "preferred_username": "ann" }, "eve": { "preferred_username": "eve" } })],
+        "",
+        "auto_create = true",
+    )
+    .await;
+    let client = here.world.anonymous();
+    let begun = begin(&client, "idp-0").await.unwrap();
+    let back = here.providers[0]
+        .fill_forms(&begun.started.authorization_url, "ann")
+        .await;
+    let first = open(&back).await;
+    assert_eq!(first.status, 200, "{first:?}");
+    for header in [
+        "content-security-policy",
+        "referrer-policy",
+        "x-content-type-options",
+        "x-frame-options",
+    ] {
+        assert!(first.header(header).is_some(), "{header}: {first:?}");
+    }
+    // The same again, on every instance.
+    let path = back.split_once("/oidc/").unwrap().1.to_owned();
+    for instance in here.world.http_urls() {
+        let again = open(&format!("{instance}/oidc/{path}")).await;
+        assert_eq!(again.status, 403, "{again:?}");
+        assert!(!again.body.contains(parameter(&back, "state")), "{again:?}");
+    }
+    let tokens = poll(&client, &begun).await.unwrap();
+    assert_eq!(here.who(&tokens).await.username, "ann");
+
+    // Eve's code in Ann's login: the provider's PKCE refuses it, and the login is over.
+    let (ann, eve) = (
+        begin(&client, "idp-0").await.unwrap(),
+        begin(&client, "idp-0").await.unwrap(),
+    );
+    let back = here.providers[0]
+        .fill_forms(&eve.started.authorization_url, "eve")
+        .await;
+    let mixed = back.replace(
+        parameter(&back, "state"),
+        parameter(&ann.started.authorization_url, "state"),
+    );
+    assert_eq!(open(&mixed).await.status, 403);
+    reason::expect(
+        poll(&client, &ann).await,
+        Code::Unauthenticated,
+        ErrorReason::LoginRefused,
+    );
+
+    // An answer that says it is another provider's, and one that does not say whose it is.
+    for wrong in [
+        back.replace(parameter(&back, "iss"), "https%3A%2F%2Fevil.example"),
+        back.replace(&format!("&iss={}", parameter(&back, "iss")), ""),
+    ] {
+        let begun = begin(&client, "idp-0").await.unwrap();
+        let wrong = wrong.replace(
+            parameter(&wrong, "state"),
+            parameter(&begun.started.authorization_url, "state"),
+        );
+        assert_eq!(open(&wrong).await.status, 403);
+        reason::expect(
+            poll(&client, &begun).await,
+            Code::Unauthenticated,
+            ErrorReason::LoginTokenInvalid,
+        );
+    }
+    // A person who declines, with something to be repeated.
+    let begun = begin(&client, "idp-0").await.unwrap();
+    let declined = format!(
+        "http://127.0.0.1:{}/oidc/callback?state={}&error=access_denied%3Cscript%3E&iss={}",
+        here.external_port,
+        parameter(&begun.started.authorization_url, "state"),
+        parameter(&back, "iss"),
+    );
+    let answer = open(&declined).await;
+    assert!(!answer.body.contains("<script"), "{answer:?}");
+    reason::expect(
+        poll(&client, &begun).await,
+        Code::Unauthenticated,
+        ErrorReason::LoginRefused,
+    );
+    // What is no answer of a provider at all.
+    for query in [
+        "",
+        "?state=",
+        "?state=x",
+        "?code=x",
+        "?state=a&state=b",
+        "?state=%00&code=%ff",
+    ] {
+        let url = format!("http://127.0.0.1:{}/oidc/callback{query}", here.external_port);
+        let answer = open(&url).await;
+        assert!([400, 403].contains(&answer.status), "{query}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn stolen_login_id_or_row_of_the_config_database_is_of_no_use() {
+    let here = arrange(
+        &[json!({ "ann": { "preferred_username": "ann" } })],
+        "",
+        "auto_create = true",
+    )
+    .await;
+    let client = here.world.anonymous();
+    let begun = begin(&client, "idp-0").await.unwrap();
+    here.browse(0, &begun, "ann").await;
+    let database = here.world.config_database().database().connect().await;
+    let row = database
+        .query_one(
+            "SELECT a::text, encode(sealed, 'escape') FROM pgmoor.login_attempts AS a",
+            &[],
+        )
+        .await
+        .unwrap();
+    let (row, sealed): (String, String) = (row.get(0), row.get(1));
+    assert!(
+        !row.contains(&begun.verifier) && !sealed.contains("nonce"),
+        "{row}"
+    );
+    let ask = async |login_id: &str, verifier: &str| {
+        let request = PollLoginRequest {
+            login_id: login_id.to_owned(),
+            code_verifier: verifier.to_owned(),
+            redirect_code: String::new(),
+        };
+        let refused = client.auth().poll_login(request).await;
+        let status = reason::expect(refused.map(drop), Code::NotFound, ErrorReason::LoginUnknown);
+        status.message().to_owned()
+    };
+    let stolen = ask(&begun.started.login_id, &"w".repeat(43)).await;
+    let nothing = ask("8b7f0a5e-6a3e-4c3e-9a52-5b8f1d0f6a11", &begun.verifier).await;
+    assert_eq!(stolen, nothing);
+    // Whoever goes on guessing ends the login.
+    for _ in 0..10 {
+        ask(&begun.started.login_id, &"w".repeat(43)).await;
+    }
+    reason::expect(
+        poll_once(&client, &begun, "").await,
+        Code::NotFound,
+        ErrorReason::LoginUnknown,
+    );
+
+    let unknown = StartLoginRequest {
+        provider: "nobody".to_owned(),
+        code_challenge: "A".repeat(43),
+        flow: None,
+    };
+    let refused = client.auth().start_login(unknown).await;
+    reason::expect(
+        refused.map(drop),
+        Code::NotFound,
+        ErrorReason::LoginProviderUnknown,
+    );
+    let device = rpc::auth::v1::start_login_request::Flow::Device(rpc::auth::v1::DeviceFlow {});
+    let refused = super::arrangement::begin_with(&client, "idp-0", Some(device)).await;
+    reason::expect(
+        refused.map(drop),
+        Code::FailedPrecondition,
+        ErrorReason::LoginFlowNotOffered,
+    );
+}

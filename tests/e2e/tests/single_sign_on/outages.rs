@@ -1,0 +1,106 @@
+//! Providers that rotate keys, have other clocks, are slow or away.
+
+use std::time::Duration;
+
+use e2e::reason;
+use rpc::auth::v1::RefreshTokenRequest;
+use rpc::errors::v1::ErrorReason;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+use tonic::Code;
+
+use super::arrangement::{arrange, begin};
+
+#[tokio::test]
+async fn provider_that_rotates_its_keys_or_whose_clock_is_a_little_off_is_believed() {
+    let here = arrange(
+        &[json!({ "ann": { "preferred_username": "ann" } })],
+        "",
+        "auto_create = true",
+    )
+    .await;
+    let provider = &here.providers[0];
+    here.log_in(0, "ann").await.unwrap();
+    // Both instances know the old keys; new ones are not asked for more often than every 10 s.
+    here.log_in(0, "ann").await.unwrap();
+    sleep(Duration::from_secs(11)).await;
+    provider
+        .control(json!({ "rotateKey": true, "resetRequests": true }))
+        .await;
+    for _ in 0..4 {
+        here.log_in(0, "ann").await.unwrap();
+    }
+    let asked = provider.control(json!({})).await;
+    assert!(
+        asked["requests"]["/jwks"].as_u64().unwrap() <= 2,
+        "once for each instance: {asked}"
+    );
+
+    for seconds in [-50, 50] {
+        provider.control(json!({ "skewSeconds": seconds })).await;
+        here.log_in(0, "ann").await.unwrap();
+    }
+    provider.control(json!({ "skewSeconds": 300 })).await;
+    let refused = here.log_in(0, "ann").await;
+    reason::expect(refused, Code::Unauthenticated, ErrorReason::LoginTokenInvalid);
+}
+
+#[tokio::test]
+async fn provider_that_is_away_stops_new_logins_at_once_and_nobody_who_is_logged_in() {
+    let here = arrange(
+        &[json!({ "ann": { "preferred_username": "ann" } })],
+        "check_interval = \"1s\"",
+        "auto_create = true",
+    )
+    .await;
+    let tokens = here.log_in(0, "ann").await.unwrap();
+    let begun = begin(&here.api(0), "idp-0").await.unwrap();
+    let back = here.providers[0]
+        .fill_forms(&begun.started.authorization_url, "ann")
+        .await;
+    here.providers[0].freeze();
+
+    let asked = Instant::now();
+    let answer = e2e::http::request("GET", &back, "", None).await;
+    assert_eq!(answer.status, 403, "{answer:?}");
+    let failed = super::arrangement::poll(&here.api(1), &begun).await;
+    reason::expect(failed, Code::Unavailable, ErrorReason::LoginProviderUnavailable);
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+
+    here.who(&tokens).await;
+    sleep(Duration::from_millis(1_500)).await;
+    let client = here.world.anonymous();
+    let refreshed = client
+        .auth()
+        .refresh_token(RefreshTokenRequest {
+            refresh_token: tokens.refresh_token.clone(),
+        })
+        .await
+        .unwrap();
+    here.who(&refreshed.into_inner().tokens.unwrap()).await;
+    here.providers[0].thaw();
+    harness::eventually(
+        super::arrangement::DEADLINE,
+        "new logins begin again",
+        async || here.log_in(0, "ann").await,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn provider_that_was_never_there_does_not_keep_pgmoor_from_serving() {
+    let mut here = arrange(&[json!({})], "", "").await;
+    here.providers.clear();
+    let client = here.world.anonymous();
+    let asked = Instant::now();
+    for _ in 0..20 {
+        let refused = begin(&client, "idp-0").await;
+        reason::expect(
+            refused.map(drop),
+            Code::Unavailable,
+            ErrorReason::LoginProviderUnavailable,
+        );
+    }
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    here.world.superuser().await;
+}
