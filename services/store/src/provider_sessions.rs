@@ -38,8 +38,10 @@ pub enum ProviderCheck {
     Due(ProviderSession),
     /// It is not, or the login was not begun at a provider.
     NotDue,
-    /// The provider has said nothing for longer than it may.
+    /// It is, and has vouched for nobody for longer than it may.
     Overdue(ProviderSession),
+    /// It was asked a moment ago, has not answered, and has vouched for nobody for longer than it may.
+    Silent,
 }
 
 /// What logins know of their providers. Made by [`Store::provider_sessions`].
@@ -95,10 +97,26 @@ impl ProviderSessions<'_> {
         .bind(seconds(grace))
         .fetch_optional(&mut *connection)
         .await?;
-        Ok(match row {
-            Some(row) if row.6 => ProviderCheck::Overdue(session(row)),
-            Some(row) => ProviderCheck::Due(session(row)),
-            None => ProviderCheck::NotDue,
+        match row {
+            Some(row) if row.6 => return Ok(ProviderCheck::Overdue(session(row))),
+            Some(row) => return Ok(ProviderCheck::Due(session(row))),
+            None => {}
+        }
+        // Asked a moment ago, without an answer: whoever tries again must not be let through for that.
+        let silent: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pgmoor.logins AS l JOIN pgmoor.refresh_tokens AS t ON t.login_id = l.id \
+             WHERE t.hash = $1 AND t.use_time IS NULL AND l.end_time IS NULL AND l.provider_token IS NOT NULL \
+             AND l.provider_check_time > l.provider_confirm_time \
+             AND l.provider_confirm_time + make_interval(secs => $2) <= clock_timestamp())",
+        )
+        .bind(refresh_token.as_slice())
+        .bind(seconds(grace))
+        .fetch_one(&mut *connection)
+        .await?;
+        Ok(if silent {
+            ProviderCheck::Silent
+        } else {
+            ProviderCheck::NotDue
         })
     }
 

@@ -53,6 +53,7 @@ impl ProviderLogins {
         origin: LoginOrigin,
     ) -> Result<Collected, AuthError> {
         let end = Instant::now() + LONGEST_WAIT;
+        let seat = self.waiting.try_acquire().ok();
         loop {
             let attempt = self.look(id, verifier).await?;
             if let Some(failure) = &attempt.failure {
@@ -64,7 +65,7 @@ impl ProviderLogins {
             if attempt.is_device && self.ask_device(id, &attempt).await? {
                 continue;
             }
-            if Instant::now() + LOOK_INTERVAL >= end {
+            if seat.is_none() || Instant::now() + LOOK_INTERVAL >= end {
                 return Ok(Collected::Pending);
             }
             sleep(LOOK_INTERVAL).await;

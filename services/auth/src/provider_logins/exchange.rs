@@ -53,7 +53,10 @@ impl ProviderLogins {
         let account = account.map_err(|error| self.store_error("reading a user", &error))?;
         let user = account.ok_or(LoginFailure::WorkloadNotAllowed)?;
         // The refresh token goes nowhere: the workload comes back with a token of its own.
+        let address = origin.address.clone();
         let (pair, _) = logins.begin_for(user, origin).await?;
+        // What counts is what failed since: a machine with many jobs has one address.
+        self.forget("exchange-token", address.as_deref()).await;
         Ok(ExchangedToken {
             user,
             access_token: pair.access_token,

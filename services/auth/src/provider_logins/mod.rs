@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use store::identities::{IdentityUser, ProvenIdentity};
 use store::login_throttles::{Attempt, ThrottlePolicy};
 use store::{Store, StoreError};
+use tokio::sync::Semaphore;
 
 pub use begin::{BeginLogin, BegunLogin, Flow, InvalidBeginning, Presentation};
 pub use callback::{CallbackEnd, CallbackQuery};
@@ -41,6 +42,9 @@ const BY_ADDRESS: ThrottlePolicy = ThrottlePolicy {
     limit: 1000,
     window: Duration::from_secs(15 * 60),
 };
+
+/// Questions that wait for the end of a login at once: each looks into the config database twice a second.
+const WAITING: usize = 256;
 
 /// How often providers are asked, and how long they may be silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +80,8 @@ pub struct ProviderLoginsParts {
 #[derive(Debug)]
 pub struct ProviderLogins {
     parts: ProviderLoginsParts,
+    /// Taken by questions that wait for the end of a login. Others are answered at once.
+    waiting: Semaphore,
 }
 
 /// What goes on with a login needs, sealed.
@@ -89,7 +95,10 @@ impl ProviderLogins {
     /// Takes the parts. Nothing is asked of a provider before somebody logs in.
     #[must_use]
     pub const fn new(parts: ProviderLoginsParts) -> Self {
-        Self { parts }
+        Self {
+            parts,
+            waiting: Semaphore::const_new(WAITING),
+        }
     }
 
     /// Without any provider: users have passwords.
@@ -223,6 +232,14 @@ impl ProviderLogins {
         match attempt.map_err(|error| self.store_error("counting a login", &error))? {
             Attempt::Allowed => Ok(()),
             Attempt::Throttled { retry_after } => Err(AuthError::LoginThrottled { retry_after }),
+        }
+    }
+
+    /// Forgets what was counted, after a call that succeeded.
+    async fn forget(&self, what: &str, address: Option<&str>) {
+        let key = format!("{what}:{}", address.unwrap_or("unknown"));
+        if let Err(error) = self.parts.store.login_throttles().clear(&key).await {
+            tracing::warn!(%error, "the calls before one that succeeded still count");
         }
     }
 

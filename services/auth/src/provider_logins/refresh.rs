@@ -32,9 +32,7 @@ impl ProviderLogins {
         logins: &Logins,
         refresh_token: &SecretString,
     ) -> Result<TokenPair, AuthError> {
-        if !self.parts.providers.is_empty()
-            && let Some(hash) = refresh_token_hash(refresh_token.expose_secret())
-        {
+        if let Some(hash) = refresh_token_hash(refresh_token.expose_secret()) {
             let options = self.parts.options;
             let sessions = self.parts.store.provider_sessions();
             let check = sessions
@@ -42,6 +40,7 @@ impl ProviderLogins {
                 .await;
             match check.map_err(|error| self.store_error("reading a login", &error))? {
                 ProviderCheck::NotDue => {}
+                ProviderCheck::Silent => return Err(LoginFailure::ProviderUnavailable.into()),
                 ProviderCheck::Due(session) => self.check(&session, false).await?,
                 ProviderCheck::Overdue(session) => self.check(&session, true).await?,
             }

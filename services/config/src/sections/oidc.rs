@@ -22,7 +22,7 @@ pub struct Oidc {
     /// A provider is asked about a login that goes on at most once in this time. 1 s to 24 h. Default 5 min.
     #[serde(deserialize_with = "values::duration")]
     pub check_interval: Duration,
-    /// How long logins go on while their provider does not answer. At most 7 days. Default 1 h.
+    /// How long logins go on without a word of their provider, while it does not answer. At most 7 days. Default 1 h.
     #[serde(deserialize_with = "values::duration")]
     pub unavailable_grace: Duration,
 }

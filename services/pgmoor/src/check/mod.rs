@@ -4,6 +4,7 @@
 
 mod certificates;
 mod config_database;
+mod login_key;
 mod opening_key;
 mod programs;
 mod sealing_key;
@@ -105,6 +106,7 @@ pub(crate) async fn run(
     if let Some(store) = &store {
         findings.push(sealing_key::look(store).await);
     }
+    findings.extend(login_key::look(config, role));
     if role != Some(Role::Pooler) {
         findings.extend(storage::look(config, role));
     }

@@ -16,7 +16,8 @@ fn help_lists_the_commands_that_work() {
         .lines()
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    let expected = "login logout whoami settings servers instances pools catalog sql backup restore ops files users audit token up api \
+    let expected = "login logout logins whoami settings servers instances pools catalog sql backup restore ops files users \
+                     groups roles bindings grants explain-access audit token up api \
                     pooler worker migrate check admin help";
     assert_eq!(names.join(" "), expected);
     for name in names {

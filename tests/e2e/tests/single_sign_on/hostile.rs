@@ -183,3 +183,47 @@ async fn stolen_login_id_or_row_of_the_config_database_is_of_no_use() {
         ErrorReason::LoginFlowNotOffered,
     );
 }
+
+#[tokio::test]
+async fn secrets_of_a_login_are_in_no_log_and_its_token_can_be_checked_by_the_published_keys() {
+    let here = arrange(
+        &[json!({ "ann": { "preferred_username": "ann" } })],
+        "",
+        "auto_create = true",
+    )
+    .await;
+    let client = here.world.anonymous();
+    let begun = begin(&client, "idp-0").await.unwrap();
+    let back = here.providers[0]
+        .fill_forms(&begun.started.authorization_url, "ann")
+        .await;
+    open(&back).await;
+    let tokens = poll(&client, &begun).await.unwrap();
+    let secrets = here.world.secrets();
+    for (what, secret) in [
+        ("a client secret", here.providers[0].client_secret()),
+        ("a code verifier", &begun.verifier),
+        ("a state", parameter(&back, "state")),
+        ("a code", parameter(&back, "code")),
+        ("an access token", &tokens.access_token),
+        ("a refresh token", &tokens.refresh_token),
+    ] {
+        secrets.remember(what, secret);
+    }
+    for (place, log) in here.world.logs() {
+        assert_eq!(secrets.found_in(&log), Vec::<String>::new(), "{place}");
+    }
+
+    let header = tokens.access_token.split('.').next().unwrap();
+    let header = data_encoding::BASE64URL_NOPAD.decode(header.as_bytes()).unwrap();
+    let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
+    let url = format!("http://127.0.0.1:{}/.well-known/jwks.json", here.external_port);
+    let published: serde_json::Value = serde_json::from_str(&open(&url).await.body).unwrap();
+    let keys = published["keys"].as_array().unwrap();
+    let key = keys.iter().find(|key| key["kid"] == header["kid"]).unwrap();
+    assert_eq!(
+        (&key["kty"], &key["crv"], &key["alg"]),
+        (&json!("OKP"), &json!("Ed25519"), &json!("EdDSA"))
+    );
+    assert!(key.get("d").is_none(), "a private key is published");
+}

@@ -104,3 +104,49 @@ async fn provider_that_was_never_there_does_not_keep_pgmoor_from_serving() {
     assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
     here.world.superuser().await;
 }
+
+#[tokio::test]
+async fn login_whose_provider_is_away_for_too_long_waits_for_it_and_goes_on() {
+    let here = arrange(
+        &[json!({ "ann": { "preferred_username": "ann" } })],
+        "check_interval = \"1s\"\nunavailable_grace = \"2s\"",
+        "auto_create = true",
+    )
+    .await;
+    let tokens = tokio::sync::Mutex::new(here.log_in(0, "ann").await.unwrap());
+    let client = here.world.anonymous();
+    let refresh = async || {
+        let mut tokens = tokens.lock().await;
+        let request = RefreshTokenRequest {
+            refresh_token: tokens.refresh_token.clone(),
+        };
+        let answer = client.auth().refresh_token(request).await?;
+        *tokens = answer.into_inner().tokens.unwrap();
+        Ok::<_, tonic::Status>(())
+    };
+    here.providers[0].freeze();
+    let refused =
+        harness::eventually(
+            super::arrangement::DEADLINE,
+            "the grace is over",
+            async || match refresh().await {
+                Ok(()) => Err("it goes on".to_owned()),
+                Err(status) => Ok(status),
+            },
+        )
+        .await;
+    reason::expect::<()>(
+        Err(refused),
+        Code::Unavailable,
+        ErrorReason::LoginProviderUnavailable,
+    );
+    // Trying again at once is no way around it.
+    let again = refresh().await;
+    reason::expect(again, Code::Unavailable, ErrorReason::LoginProviderUnavailable);
+    here.providers[0].thaw();
+    // The refresh token was not used up.
+    harness::eventually(super::arrangement::DEADLINE, "the login goes on", async || {
+        refresh().await
+    })
+    .await;
+}
