@@ -192,7 +192,7 @@ impl Logins {
         let lifetime = self.options.refresh_token_lifetime;
         let refreshed = self.store.logins().refresh(&hash, &next_hash, lifetime).await;
         match refreshed.map_err(|error| self.store_error("refreshing a login", &error))? {
-            Refresh::Rotated(login) => self.pair(login, next).await,
+            Refresh::Rotated(login) => self.pair(login, next, lifetime).await,
             Refresh::Unknown => Err(AuthError::TokenInvalid),
             Refresh::Expired => Err(AuthError::TokenExpired),
             Refresh::Revoked => Err(AuthError::TokenRevoked),
@@ -325,7 +325,10 @@ impl Logins {
             origin,
         };
         match self.store.logins().start(new).await {
-            Ok(login) => self.pair(login, refresh_token).await.map(Some),
+            Ok(login) => {
+                let lifetime = self.options.refresh_token_lifetime;
+                self.pair(login, refresh_token, lifetime).await.map(Some)
+            }
             Err(StartLoginError::EtagMismatch) => Ok(None),
             Err(StartLoginError::UserNotFound | StartLoginError::UserDisabled) => Err(AuthError::LoginFailed),
             Err(StartLoginError::Store(error)) => Err(self.store_error("beginning a login", &error)),
@@ -338,19 +341,42 @@ impl Logins {
         user: UserId,
         origin: LoginOrigin,
     ) -> Result<(TokenPair, String), AuthError> {
+        let lifetime = self.options.refresh_token_lifetime;
+        self.begin_within(user, origin, lifetime).await
+    }
+
+    /// The same for somebody who comes back with a proof of their own: the login is over when its access token expires.
+    pub(crate) async fn begin_once(
+        &self,
+        user: UserId,
+        origin: LoginOrigin,
+    ) -> Result<(TokenPair, String), AuthError> {
+        let lifetime = self.options.access_token_lifetime;
+        self.begin_within(user, origin, lifetime).await
+    }
+
+    async fn begin_within(
+        &self,
+        user: UserId,
+        origin: LoginOrigin,
+        refresh_token_lifetime: Duration,
+    ) -> Result<(TokenPair, String), AuthError> {
         let (refresh_token, refresh_token_hash) = new_refresh_token(&*self.random);
         let new = NewLogin {
             id: LoginId::generate(&*self.random),
             user_id: user,
             user_etag: None,
             refresh_token_hash,
-            refresh_token_lifetime: self.options.refresh_token_lifetime,
+            refresh_token_lifetime,
             origin,
         };
         match self.store.logins().start(new).await {
             Ok(login) => {
                 let username = login.user.username.to_string();
-                Ok((self.pair(login, refresh_token).await?, username))
+                Ok((
+                    self.pair(login, refresh_token, refresh_token_lifetime).await?,
+                    username,
+                ))
             }
             Err(StartLoginError::UserDisabled) => Err(LoginFailure::UserDisabled.into()),
             Err(StartLoginError::EtagMismatch | StartLoginError::UserNotFound) => {
@@ -360,9 +386,14 @@ impl Logins {
         }
     }
 
-    async fn pair(&self, login: Login, refresh_token: SecretString) -> Result<TokenPair, AuthError> {
+    async fn pair(
+        &self,
+        login: Login,
+        refresh_token: SecretString,
+        refresh_token_lifetime: Duration,
+    ) -> Result<TokenPair, AuthError> {
         // When the database made the refresh token: on the clock that revocations are stamped with.
-        let issued = login.refresh_token_expire_time - self.options.refresh_token_lifetime;
+        let issued = login.refresh_token_expire_time - refresh_token_lifetime;
         let expires = issued + self.options.access_token_lifetime;
         let expires = expires.replace_nanosecond(0).unwrap_or(expires);
         let token = AccessToken {

@@ -54,7 +54,7 @@ impl ProviderLogins {
         let user = account.ok_or(LoginFailure::WorkloadNotAllowed)?;
         // The refresh token goes nowhere: the workload comes back with a token of its own.
         let address = origin.address.clone();
-        let (pair, _) = logins.begin_for(user, origin).await?;
+        let (pair, _) = logins.begin_once(user, origin).await?;
         // What counts is what failed since: a machine with many jobs has one address.
         self.forget("exchange-token", address.as_deref()).await;
         Ok(ExchangedToken {
