@@ -111,7 +111,7 @@ async fn record_says_who_called_what_from_where_and_how_it_ended() {
     // By an API token, which is named.
     let request = CreateApiTokenRequest {
         display_name: "ci".to_owned(),
-        lifetime: None,
+        ..CreateApiTokenRequest::default()
     };
     let made = admin.auth().create_api_token(request).await.unwrap().into_inner();
     let automat = world.b.with_token(&made.token);
