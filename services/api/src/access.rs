@@ -146,6 +146,7 @@ async fn read(api: &Context, caller: &Caller, id: ServerId) -> Result<(Server, S
     let rules = api.store.access();
     let facts = Box::pin(rules.server_facts(caller.user, id)).await?;
     let facts = facts.ok_or_else(|| no_server(id))?;
+    api.audit.set_policy_revision(facts.revision);
     let server = api.store.servers().get(id).await?.ok_or_else(|| no_server(id))?;
     Ok((server, facts))
 }

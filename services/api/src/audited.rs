@@ -29,6 +29,7 @@ use tonic::{Code, Status};
 use tonic_types::ErrorDetails;
 use tower::{Layer, Service};
 
+pub(crate) use self::address::CallerAddress;
 pub use self::address::TrustedHops;
 use self::call::OpenCall;
 pub(crate) use self::names::{Methods, MethodsError};
@@ -106,6 +107,7 @@ where
         };
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(call.seen());
+        request.extensions_mut().insert(call.address());
         let names = call.names();
         let request = request.map(|body| Body::new(Tapped::new(body, names)));
         let answer = self.inner.call(request);

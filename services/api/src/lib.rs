@@ -150,6 +150,7 @@ impl Api {
         let policies = PolicyTable::read(descriptors::ALL)?;
         let auth = AuthLayer::new(&policies, parts.verifier.clone())?;
         let methods = Methods::read(descriptors::PUBLIC, &policies)?;
+        let audit = parts.audit.log.clone();
         let audited = AuditedLayer::new(parts.audit, methods);
         let settings = SettingsCache::start(parts.store.clone()).await?;
         let drain = parts.drain.clone();
@@ -165,6 +166,7 @@ impl Api {
             logins: parts.logins,
             provider_logins,
             passwords: parts.passwords,
+            audit,
             sessions: parts.sessions,
             pools: parts.pools,
             egress: parts.egress,

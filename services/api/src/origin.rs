@@ -3,6 +3,8 @@
 use store::logins::LoginOrigin;
 use tonic::Request;
 
+use crate::audited::CallerAddress;
+
 /// Longest client name that is kept, in characters.
 const MAX_CLIENT_NAME_CHARS: usize = 200;
 
@@ -18,7 +20,11 @@ pub(crate) fn of<T>(request: &Request<T>) -> LoginOrigin {
     };
     LoginOrigin {
         client_name: name.map(shown).filter(|name| !name.is_empty()),
-        address: request.remote_addr().map(|address| address.ip().to_string()),
+        address: request
+            .extensions()
+            .get::<CallerAddress>()
+            .map(|address| address.0.clone())
+            .filter(|address| !address.is_empty()),
         provider: None,
     }
 }

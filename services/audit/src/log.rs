@@ -154,9 +154,9 @@ impl AuditLog {
         }
     }
 
-    /// The revision of the policies that are in force from now on.
+    /// The revision of the policies that calls are decided by from now on. An older one that is heard of late is left.
     pub fn set_policy_revision(&self, revision: i64) {
-        self.0.policy_revision.store(revision, Ordering::Relaxed);
+        self.0.policy_revision.fetch_max(revision, Ordering::Relaxed);
     }
 
     /// What is kept of a statement.

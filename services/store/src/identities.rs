@@ -12,6 +12,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::Store;
+use crate::counter::Counter;
 use crate::error::{StoreError, store_variant, violated_constraint};
 
 /// Somebody who logged in at a provider, whom its policy lets in.
@@ -181,8 +182,51 @@ async fn write_groups(tx: &mut PgConnection, user: Uuid, proven: &ProvenIdentity
     .bind(&proven.provider)
     .bind(&values)
     .bind(&names)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    let mut groups: Vec<&str> = names.into_iter().flatten().collect();
+    groups.sort_unstable();
+    groups.dedup();
+    follow_groups(tx, user, &format!("oidc:{}", proven.provider), &groups).await
+}
+
+/// Puts a user into the groups that a source gives them, and out of those it does not give any more. A group that nobody has
+/// made yet is made: what it may do is bound to it.
+async fn follow_groups(
+    tx: &mut PgConnection,
+    user: Uuid,
+    source: &str,
+    groups: &[&str],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO pgmoor.groups (id, display_name) SELECT gen_random_uuid(), name FROM unnest($1::text[]) AS name \
+         ON CONFLICT ON CONSTRAINT groups_display_name_key DO NOTHING",
+    )
+    .bind(groups)
+    .execute(&mut *tx)
+    .await?;
+    let left = sqlx::query(
+        "DELETE FROM pgmoor.group_members AS m USING pgmoor.groups AS g WHERE g.id = m.group_id \
+         AND m.user_id = $1 AND m.source = $2 AND NOT g.display_name = ANY ($3)",
+    )
+    .bind(user)
+    .bind(source)
+    .bind(groups)
+    .execute(&mut *tx)
+    .await?;
+    let joined = sqlx::query(
+        "INSERT INTO pgmoor.group_members (group_id, user_id, source) \
+         SELECT id, $1, $2 FROM pgmoor.groups WHERE display_name = ANY ($3) \
+         ON CONFLICT ON CONSTRAINT group_members_pkey DO NOTHING",
+    )
+    .bind(user)
+    .bind(source)
+    .bind(groups)
+    .execute(&mut *tx)
+    .await?;
+    if left.rows_affected() + joined.rows_affected() > 0 {
+        Counter::Policy.next(tx).await?;
+    }
     Ok(())
 }
 

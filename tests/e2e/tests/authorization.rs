@@ -13,7 +13,7 @@ use rpc::errors::v1::ErrorReason;
 use rpc::query::v1::{self as query, Script};
 use rpc::server::v1 as server;
 use rpc::user::v1::{GetUserRequest, User};
-use rpc::{auth, backup, catalog, operation, pool, settings, storage, user};
+use rpc::{audit, auth, backup, catalog, operation, pool, settings, storage, user};
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Request, Status};
@@ -150,6 +150,7 @@ macro_rules! named {
 fn table(n: &Names) -> Vec<Row> {
     use Code::{Aborted, FailedPrecondition, InvalidArgument, NotFound, Ok, PermissionDenied, Unauthenticated};
     use Right::{Administrator, Anybody, Owner};
+    use audit::v1 as audit;
     use auth::v1 as auth;
     use backup::v1 as backup;
     use catalog::v1 as catalog;
@@ -168,6 +169,12 @@ fn table(n: &Names) -> Vec<Row> {
     vec![
         row("pgmoor.auth.v1.AuthService/LoginWithPassword", &auth::LoginWithPasswordRequest::default(), Unauthenticated, Unauthenticated, (Anybody, Unauthenticated)),
         row("pgmoor.auth.v1.AuthService/RefreshToken", &auth::RefreshTokenRequest::default(), Unauthenticated, Unauthenticated, (Anybody, Unauthenticated)),
+        row("pgmoor.auth.v1.AuthService/GetLoginOptions", &auth::GetLoginOptionsRequest {}, Ok, Ok, (Anybody, Ok)),
+        row("pgmoor.auth.v1.AuthService/StartLogin", &auth::StartLoginRequest::default(), InvalidArgument, InvalidArgument, (Anybody, InvalidArgument)),
+        row("pgmoor.auth.v1.AuthService/PollLogin", &auth::PollLoginRequest::default(), NotFound, NotFound, (Anybody, NotFound)),
+        row("pgmoor.auth.v1.AuthService/ExchangeToken", &auth::ExchangeTokenRequest::default(), Unauthenticated, Unauthenticated, (Anybody, Unauthenticated)),
+        row("pgmoor.auth.v1.AuthService/ListLogins", &auth::ListLoginsRequest { user: n.owner.clone(), ..Default::default() }, NotFound, NotFound, (Owner, Ok)),
+        row("pgmoor.auth.v1.AuthService/RevokeLogin", &auth::RevokeLoginRequest { name: format!("{}/logins/{nowhere}", n.owner) }, NotFound, NotFound, (Owner, NotFound)),
         row("pgmoor.auth.v1.AuthService/WhoAmI", &auth::WhoAmIRequest {}, Ok, Ok, (Owner, Ok)),
         row("pgmoor.auth.v1.AuthService/CreateApiToken", &auth::CreateApiTokenRequest::default(), InvalidArgument, InvalidArgument, (Owner, InvalidArgument)),
         row("pgmoor.auth.v1.AuthService/ListApiTokens", &auth::ListApiTokensRequest::default(), Ok, Ok, (Owner, Ok)),
@@ -193,6 +200,9 @@ fn table(n: &Names) -> Vec<Row> {
         row("pgmoor.server.v1.ServerService/DeleteServer", &server::DeleteServerRequest { name: at_server(), etag: stale() }, NotFound, PermissionDenied, (Owner, Aborted)),
         row("pgmoor.server.v1.ServerService/SetServerPassword", &server::SetServerPasswordRequest { name: at_server(), password: "\0".to_owned() }, InvalidArgument, InvalidArgument, (Owner, InvalidArgument)),
         row("pgmoor.server.v1.ServerService/TestServer", &named!(server::TestServerRequest, n.server), NotFound, PermissionDenied, (Owner, Ok)),
+        row("pgmoor.server.v1.ServerService/InspectServer", &named!(server::InspectServerRequest, n.server), NotFound, PermissionDenied, (Owner, Ok)),
+        row("pgmoor.server.v1.ServerService/GetInspectionPolicy", &named!(server::GetInspectionPolicyRequest, n.server), NotFound, Ok, (Owner, Ok)),
+        row("pgmoor.server.v1.ServerService/UpdateInspectionPolicy", &named!(server::UpdateInspectionPolicyRequest, n.server), NotFound, PermissionDenied, (Owner, Ok)),
         row("pgmoor.server.v1.ServerService/ImportServers", &server::ImportServersRequest::default(), InvalidArgument, InvalidArgument, (Owner, InvalidArgument)),
         row("pgmoor.server.v1.ServerService/ExportServers", &server::ExportServersRequest {}, Ok, Ok, (Owner, Ok)),
         row("pgmoor.access.v1.GrantService/CreateGrant", &access::CreateGrantRequest { parent: at_server(), grant: Some(Grant { member: "users/me".to_owned(), ..Default::default() }) }, NotFound, PermissionDenied, (Owner, InvalidArgument)),
@@ -269,6 +279,9 @@ fn table(n: &Names) -> Vec<Row> {
         row("pgmoor.backup.v1.BackupService/ListBackups", &backup::ListBackupsRequest::default(), Ok, Ok, (Owner, Ok)),
         row("pgmoor.backup.v1.BackupService/StartRestore", &backup::StartRestoreRequest { server: at_server(), ..Default::default() }, NotFound, PermissionDenied, (Owner, InvalidArgument)),
         row("pgmoor.backup.v1.BackupService/DeleteBackup", &named!(backup::DeleteBackupRequest, n.backup), NotFound, PermissionDenied, (Owner, Ok)),
+        row("pgmoor.audit.v1.AuditService/ListAuditRecords", &audit::ListAuditRecordsRequest::default(), PermissionDenied, Ok, (Administrator, Ok)),
+        row("pgmoor.audit.v1.AuditService/WatchAuditRecords", &audit::WatchAuditRecordsRequest::default(), PermissionDenied, Ok, (Administrator, Ok)),
+        row("pgmoor.audit.v1.AuditService/ExportAuditRecords", &audit::ExportAuditRecordsRequest::default(), PermissionDenied, Ok, (Administrator, Ok)),
         row("pgmoor.auth.v1.AuthService/Logout", &auth::LogoutRequest {}, Ok, Ok, (Owner, Ok)),
     ]
 }
@@ -394,7 +407,11 @@ async fn every_method_answers_nobody_a_stranger_an_auditor_and_who_may_as_the_ta
                 wrong.push(format!("{} by {who}: {got:?} instead of {wanted:?}", row.method));
             }
         };
-        check("nobody", &anonymous, Code::Unauthenticated).await;
+        let without = match row.right {
+            (Right::Anybody, code) => code,
+            _ => Code::Unauthenticated,
+        };
+        check("nobody", &anonymous, without).await;
         check("a stranger", stranger, row.stranger).await;
         check("an auditor", auditor, row.auditor).await;
         let right = match row.right.0 {

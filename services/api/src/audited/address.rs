@@ -20,6 +20,10 @@ pub struct TrustedHops {
     pub networks: Vec<IpNet>,
 }
 
+/// Where a call came from, for its handler; empty where it came over no network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CallerAddress(pub(crate) String);
+
 impl TrustedHops {
     /// So many proxies, the last of them in one of these networks.
     ///

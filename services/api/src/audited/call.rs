@@ -11,7 +11,7 @@ use rpc::error;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::Audit;
+use super::{Audit, CallerAddress};
 use super::names::{Method, Names};
 
 /// A call that is not over. Dropped before it is, it was given up by its caller.
@@ -56,6 +56,11 @@ impl OpenCall {
     /// Where authentication says who calls.
     pub(super) fn seen(&self) -> Seen {
         self.seen.clone()
+    }
+
+    /// Where it comes from.
+    pub(super) fn address(&self) -> CallerAddress {
+        CallerAddress(self.address.clone())
     }
 
     /// What looks at the request.

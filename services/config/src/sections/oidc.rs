@@ -188,6 +188,10 @@ impl Oidc {
                         "each need a value, and administrator = true or a group",
                     );
                 }
+                let is_name = |group: &String| (1..=200).contains(&group.chars().count());
+                if !rule.group.iter().all(is_name) {
+                    wrong("group_rules", "a group has 1 to 200 characters");
+                }
             }
         }
         for (index, workload) in self.workloads.iter().enumerate() {

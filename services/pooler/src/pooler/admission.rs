@@ -58,8 +58,11 @@ impl Pooler {
         server: ServerId,
     ) -> Result<Option<Arc<ServerFacts>>, PoolerError> {
         let access = self.0.store.access();
-        let facts = Box::pin(access.server_facts(user, server)).await;
-        Ok(facts.map_err(store_error)?.map(Arc::new))
+        let facts = Box::pin(access.server_facts(user, server)).await.map_err(store_error)?;
+        if let (Some(audit), Some(facts)) = (&self.0.options.audit, &facts) {
+            audit.set_policy_revision(facts.revision);
+        }
+        Ok(facts.map(Arc::new))
     }
 
     async fn registered(&self, id: ServerId, name: &str) -> Result<Server, PoolerError> {

@@ -1,6 +1,7 @@
 //! What becomes of what a provider says: users, administrators, refusals.
 
 use e2e::reason;
+use rpc::access::v1::{ListGroupMembersRequest, ListGroupsRequest};
 use rpc::auth::v1::{LogoutRequest, RefreshTokenRequest, TokenPair};
 use rpc::errors::v1::ErrorReason;
 use rpc::user::v1::{CreateUserRequest, User};
@@ -94,6 +95,8 @@ async fn groups_make_an_administrator_for_as_long_as_the_provider_says_them() {
         ]
     );
 
+    assert_eq!(members_of_operators(&here).await, ["ann"]);
+
     let change = json!({ "accounts": { "ann": { "preferred_username": "ann", "groups": ["staff"] } } });
     here.providers[0].control(change).await;
     let last = tokio::sync::Mutex::new(tokens);
@@ -108,8 +111,25 @@ async fn groups_make_an_administrator_for_as_long_as_the_provider_says_them() {
     )
     .await;
 
+    assert!(members_of_operators(&here).await.is_empty());
+
     let overage = here.log_in(0, "many").await;
     reason::expect(overage, Code::FailedPrecondition, ErrorReason::LoginGroupsOverage);
+}
+
+/// Who is in the group that a rule puts people into, as an administrator sees it.
+async fn members_of_operators(here: &Arrangement) -> Vec<String> {
+    let administrator = here.world.superuser().await;
+    let groups = administrator.a().groups().list_groups(ListGroupsRequest::default()).await;
+    let groups = groups.unwrap().into_inner().groups;
+    let group = groups.into_iter().find(|group| group.display_name == "operators");
+    let request = ListGroupMembersRequest {
+        parent: group.expect("the group was made").name,
+        ..ListGroupMembersRequest::default()
+    };
+    let members = administrator.a().groups().list_group_members(request).await;
+    let members = members.unwrap().into_inner().members;
+    members.into_iter().map(|member| member.username).collect()
 }
 
 #[tokio::test]
