@@ -67,8 +67,11 @@ impl Plan {
         self.limit.narrow(limits);
         if let PortalUse::GoOn { max_rows, max_bytes } = &mut self.portal {
             // What it says nothing of is as it was when the portal was opened.
-            *max_rows = max_rows.and_then(|rows| within(Some(rows), limits.result_rows));
-            *max_bytes = max_bytes.and_then(|bytes| within(Some(bytes), limits.result_bytes));
+            for (asked, allowed) in [(max_rows, limits.result_rows), (max_bytes, limits.result_bytes)] {
+                if asked.is_some() && allowed.is_some() {
+                    *asked = within(*asked, allowed);
+                }
+            }
         }
     }
 
