@@ -121,4 +121,11 @@ ALTER TABLE pgmoor.servers
     ADD CONSTRAINT servers_owner_group_id FOREIGN KEY (owner_group_id) REFERENCES pgmoor.groups (id);
 CREATE INDEX servers_owner_group_id ON pgmoor.servers (owner_group_id) WHERE owner_group_id IS NOT NULL;
 
+-- A name is unique among what one owner has, a user or a group. The program knows the violation by the name it had.
+ALTER TABLE pgmoor.servers DROP CONSTRAINT servers_name_key;
+CREATE UNIQUE INDEX servers_name_key ON pgmoor.servers (owner_id, group_name, display_name)
+    WHERE owner_group_id IS NULL;
+CREATE UNIQUE INDEX servers_group_name_key ON pgmoor.servers (owner_group_id, group_name, display_name)
+    WHERE owner_group_id IS NOT NULL;
+
 INSERT INTO pgmoor.schema_compatibility (version, min_compatible) VALUES (10, 1);

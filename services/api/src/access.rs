@@ -116,6 +116,23 @@ pub(crate) async fn backup(
     Ok(backup)
 }
 
+/// A backup with what is in it: the caller's own, or one of a database that they may make backups of.
+pub(crate) async fn backup_contents(api: &Context, caller: &Caller, id: BackupId) -> Result<Backup, Error> {
+    let backup = self::backup(api, caller, id, Permission::BackupsRead).await?;
+    if backup.owner_id != caller.user {
+        let permission = Permission::BackupsCreate;
+        database(
+            api,
+            caller,
+            backup.server_id,
+            permission,
+            backup.database.as_str(),
+        )
+        .await?;
+    }
+    Ok(backup)
+}
+
 /// What a server that is not there answers.
 pub(crate) fn no_server(id: ServerId) -> Error {
     Error::not_found(ResourceKind::Server, format_args!("servers/{id}"))
@@ -143,11 +160,12 @@ pub(crate) fn everywhere(caller: &Caller, permission: Permission) -> Result<(), 
 async fn read(api: &Context, caller: &Caller, id: ServerId) -> Result<(Server, ServerFacts), Error> {
     // The call's closing line says what it was about.
     telemetry::rpc::record(Id::Server, &id);
+    // What is decided by is at least as new as what is decided upon.
+    let server = api.store.servers().get(id).await?.ok_or_else(|| no_server(id))?;
     let rules = api.store.access();
     let facts = Box::pin(rules.server_facts(caller.user, id)).await?;
     let facts = facts.ok_or_else(|| no_server(id))?;
     api.audit.set_policy_revision(facts.revision);
-    let server = api.store.servers().get(id).await?.ok_or_else(|| no_server(id))?;
     Ok((server, facts))
 }
 

@@ -150,12 +150,8 @@ permissions! {
 
 impl Permission {
     /// The permissions that no method states in its options, because code asks for them beside another one.
-    pub const CHECKED_IN_CODE: &'static [Self] = &[
-        Self::InstancesCreate,
-        Self::GroupsRead,
-        Self::AccessExplain,
-        Self::AuditRead,
-    ];
+    pub const CHECKED_IN_CODE: &'static [Self] =
+        &[Self::InstancesCreate, Self::GroupsRead, Self::AccessExplain];
 }
 
 impl fmt::Display for Permission {

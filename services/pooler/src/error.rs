@@ -95,9 +95,6 @@ pub enum PoolerError {
         /// The name asked for.
         resource: String,
     },
-    /// The user may only read there.
-    #[error("you may only read on this server, and this could write")]
-    AccessReadOnly,
     /// Neither the server's policy nor a grant has the database.
     #[error("the database {database} may not be used on this server")]
     DatabaseNotAllowed {

@@ -37,9 +37,6 @@ impl From<PoolerError> for Status {
                     details,
                 )
             }
-            PoolerError::AccessReadOnly => {
-                plain(Code::PermissionDenied, ErrorReason::AccessReadOnly, message)
-            }
             PoolerError::DatabaseNotAllowed { database } => {
                 let metadata = [("database", database)];
                 let (code, reason) = (Code::PermissionDenied, ErrorReason::DatabaseNotAllowed);

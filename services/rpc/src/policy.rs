@@ -126,8 +126,12 @@ mod tests {
         assert_eq!(
             anonymous,
             [
+                "/pgmoor.auth.v1.AuthService/ExchangeToken",
+                "/pgmoor.auth.v1.AuthService/GetLoginOptions",
                 "/pgmoor.auth.v1.AuthService/LoginWithPassword",
-                "/pgmoor.auth.v1.AuthService/RefreshToken"
+                "/pgmoor.auth.v1.AuthService/PollLogin",
+                "/pgmoor.auth.v1.AuthService/RefreshToken",
+                "/pgmoor.auth.v1.AuthService/StartLogin",
             ]
         );
     }

@@ -109,8 +109,9 @@ impl Identities<'_> {
         if disabled {
             return Err(ResolveIdentityError::UserDisabled);
         }
-        write_groups(&mut tx, user, &proven).await?;
         follow_administrator(&mut tx, user, &proven).await?;
+        // Last: it may lock the revision of policies, which changes of users lock last too.
+        write_groups(&mut tx, user, &proven).await?;
         tx.commit().await?;
         Ok(UserId::from_uuid(user))
     }
@@ -120,11 +121,14 @@ async fn link_or_create(
     tx: &mut PgConnection,
     proven: &ProvenIdentity,
 ) -> Result<Uuid, ResolveIdentityError> {
-    let invited: Option<Uuid> =
-        sqlx::query_scalar("SELECT id FROM pgmoor.users WHERE email = $1 AND kind = 'person' FOR UPDATE")
-            .bind(&proven.email)
-            .fetch_optional(&mut *tx)
-            .await?;
+    let invited: Option<Uuid> = sqlx::query_scalar(
+        // An invitation is taken up once: an address may be given to somebody else later.
+        "SELECT id FROM pgmoor.users AS u WHERE email = $1 AND kind = 'person' AND NOT EXISTS \
+             (SELECT FROM pgmoor.identities AS i WHERE i.user_id = u.id) FOR UPDATE",
+    )
+    .bind(&proven.email)
+    .fetch_optional(&mut *tx)
+    .await?;
     let user = match (invited, &proven.new_user) {
         (Some(user), _) => user,
         (None, Some(new)) => {

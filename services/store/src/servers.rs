@@ -184,7 +184,7 @@ store_variant!(DeleteServerError);
 impl From<sqlx::Error> for CreateServerError {
     fn from(error: sqlx::Error) -> Self {
         match violated_constraint(&error) {
-            Some("servers_name_key") => Self::NameTaken,
+            Some("servers_name_key" | "servers_group_name_key") => Self::NameTaken,
             Some("servers_owner_id") => Self::OwnerNotFound,
             Some("credentials_key_id") => Self::SealingKeyUnknown,
             _ => Self::Store(error.into()),
@@ -201,7 +201,7 @@ impl From<Inconsistency> for CreateServerError {
 impl From<sqlx::Error> for UpdateServerError {
     fn from(error: sqlx::Error) -> Self {
         match violated_constraint(&error) {
-            Some("servers_name_key") => Self::NameTaken,
+            Some("servers_name_key" | "servers_group_name_key") => Self::NameTaken,
             Some("servers_owner_id" | "servers_owner_group_id") => Self::OwnerNotFound,
             _ => Self::Store(error.into()),
         }
@@ -503,8 +503,8 @@ async fn lock_by_name(
     let sql = concat!(
         "SELECT ",
         columns!(),
-        " FROM pgmoor.servers AS s WHERE s.owner_id = $1 AND s.group_name = $2 AND s.display_name = $3 FOR \
-         UPDATE OF s"
+        " FROM pgmoor.servers AS s WHERE s.owner_id = $1 AND s.owner_group_id IS NULL AND s.group_name = $2 \
+         AND s.display_name = $3 FOR UPDATE OF s"
     );
     sqlx::query_as(sql)
         .bind(owner_id.as_uuid())

@@ -122,7 +122,8 @@ impl Job<'_> {
         let Context { sessions, tasks, .. } = self.context;
         let slots = slots::lease(sessions, tasks, instance, who, count, &self.journal).await?;
         self.slots.get_or_init(|| slots);
-        Ok(())
+        // Much may have changed in the queue.
+        Box::pin(admission::check(self.context, &self.operation)).await
     }
 
     /// From here on the server has, or had, backends of this attempt.

@@ -116,6 +116,26 @@ pub struct World {
     _keeper: Keeper,
 }
 
+/// Most lines of a log that a failed test shows.
+const MOST_LINES: usize = 20;
+
+/// A test that failed shows what its processes found wrong: their logs go with the world.
+impl Drop for World {
+    #[allow(clippy::print_stderr, reason = "where a failed test says why")]
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for process in self.processes() {
+            let log = process.log_text();
+            let wrong: Vec<&str> = log.lines().filter(|line| line.contains("ERROR")).collect();
+            for line in wrong.iter().rev().take(MOST_LINES).rev() {
+                eprintln!("{}: {line}", process.name());
+            }
+        }
+    }
+}
+
 impl World {
     /// Starts everything and waits until it serves.
     ///

@@ -171,7 +171,7 @@ fn table(n: &Names) -> Vec<Row> {
         row("pgmoor.auth.v1.AuthService/RefreshToken", &auth::RefreshTokenRequest::default(), Unauthenticated, Unauthenticated, (Anybody, Unauthenticated)),
         row("pgmoor.auth.v1.AuthService/GetLoginOptions", &auth::GetLoginOptionsRequest {}, Ok, Ok, (Anybody, Ok)),
         row("pgmoor.auth.v1.AuthService/StartLogin", &auth::StartLoginRequest::default(), InvalidArgument, InvalidArgument, (Anybody, InvalidArgument)),
-        row("pgmoor.auth.v1.AuthService/PollLogin", &auth::PollLoginRequest::default(), NotFound, NotFound, (Anybody, NotFound)),
+        row("pgmoor.auth.v1.AuthService/PollLogin", &auth::PollLoginRequest::default(), InvalidArgument, InvalidArgument, (Anybody, InvalidArgument)),
         row("pgmoor.auth.v1.AuthService/ExchangeToken", &auth::ExchangeTokenRequest::default(), Unauthenticated, Unauthenticated, (Anybody, Unauthenticated)),
         row("pgmoor.auth.v1.AuthService/ListLogins", &auth::ListLoginsRequest { user: n.owner.clone(), ..Default::default() }, NotFound, NotFound, (Owner, Ok)),
         row("pgmoor.auth.v1.AuthService/RevokeLogin", &auth::RevokeLoginRequest { name: format!("{}/logins/{nowhere}", n.owner) }, NotFound, NotFound, (Owner, NotFound)),

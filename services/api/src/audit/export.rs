@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use ::audit::{Filter, json};
-use futures::StreamExt as _;
+use auth::AuthError;
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt as _, StreamExt as _};
 use rpc::audit::v1::{ExportAuditRecordsRequest, ExportAuditRecordsResponse};
 use tonic::Status;
 
@@ -33,6 +35,7 @@ pub(super) fn export_audit_records(
         Err(_) => return Err(Error::invalid("max_records", "must not be negative")),
     };
     let export = Export {
+        access: api.verifier.watch(&call.caller).boxed(),
         api: api.clone(),
         filter,
         position: request.after_position,
@@ -51,6 +54,8 @@ pub(super) fn export_audit_records(
 
 struct Export {
     api: Arc<Context>,
+    /// Ends when the caller's credential does.
+    access: BoxFuture<'static, AuthError>,
     filter: Filter,
     position: i64,
     left: u32,
@@ -61,6 +66,9 @@ impl Export {
     async fn next(&mut self) -> Result<(ExportAuditRecordsResponse, bool), Error> {
         if self.api.drain.is_cancelled() {
             return Err(Error::ShuttingDown);
+        }
+        if let Some(refusal) = (&mut self.access).now_or_never() {
+            return Err(refusal.into());
         }
         let most = u16::try_from(self.left).unwrap_or(u16::MAX).min(BATCH);
         let audit = self.api.store.audit();

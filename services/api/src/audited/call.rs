@@ -1,5 +1,6 @@
 //! A call from its first byte to its record.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use ::audit::{AuditLog, Entry, Kind, Place, Unavailable};
@@ -11,8 +12,8 @@ use rpc::error;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::{Audit, CallerAddress};
 use super::names::{Method, Names};
+use super::{Audit, CallerAddress};
 
 /// A call that is not over. Dropped before it is, it was given up by its caller.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ impl OpenCall {
         parts: &Parts,
     ) -> Result<Self, Unavailable> {
         let place = method.is_recorded.then(|| audit.log.reserve()).transpose()?;
+        // Who is not known keeps no room: they could keep it all, by requests that never come to their end.
+        let place = place.filter(|_| !method.is_anonymous);
         Ok(Self {
             log: audit.log.clone(),
             place,
@@ -69,7 +72,7 @@ impl OpenCall {
     }
 
     pub(super) fn is_recorded(&self) -> bool {
-        self.place.is_some()
+        self.method.is_recorded
     }
 
     pub(super) fn is_stream(&self) -> bool {
@@ -105,11 +108,11 @@ impl OpenCall {
         let place = self.place.take();
         let is_refused = matches!(code, Code::Unauthenticated | Code::PermissionDenied);
         // Whoever is not known could fill the trail; and whoever is, with what they may not do.
-        let is_bounded = is_refused || (code != Code::Ok && self.seen.caller().is_none());
-        if place.is_none() && !is_refused {
+        let is_bounded = is_refused || self.seen.caller().is_none();
+        if !self.method.is_recorded && !is_refused {
             return;
         }
-        if is_bounded && !self.log.admits_denial(&self.address) {
+        if is_bounded && !self.log.admits_denial(&self.source()) {
             return;
         }
         let mut entry = self.entry(Kind::Call);
@@ -118,6 +121,20 @@ impl OpenCall {
         match place {
             Some(place) => place.record(entry),
             None => self.log.record(entry),
+        }
+    }
+
+    /// Whose refusals are counted together: a user's, or those from an address. Whoever has one of IPv6 has 2^64.
+    fn source(&self) -> String {
+        if let Some(caller) = self.seen.caller() {
+            return format!("users/{}", caller.user);
+        }
+        match self.address.parse() {
+            Ok(IpAddr::V6(address)) => {
+                let network = address.to_bits() >> 64 << 64;
+                format!("{}/64", Ipv6Addr::from_bits(network))
+            }
+            _ => self.address.clone(),
         }
     }
 

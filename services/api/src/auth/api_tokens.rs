@@ -17,6 +17,7 @@ use super::convert;
 use crate::context::{Call, Context};
 use crate::duration;
 use crate::error::{Error, ResourceKind, Violations};
+use crate::user::only_administrators;
 use crate::{paging, resource};
 
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(60);
@@ -58,6 +59,12 @@ pub(super) async fn create_api_token(
     };
     violations.done()?;
     let user = account(api, &call.caller, &request.user).await?;
+    let accounts = api.store.accounts().of(&[user]).await?;
+    // Whoever holds such a token is the account, which may be more than they are; and a workload's token, which lives for
+    // minutes by a rule, must not make itself one that lives for ever.
+    if accounts.get(&user) == Some(&Account::ServiceAccount) {
+        only_administrators(&call.caller)?;
+    }
     let grant = api.logins.create_api_token(user, display_name, lifetime).await?;
     Ok(CreateApiTokenResponse {
         api_token: Some(convert::api_token(&grant.api_token)),

@@ -78,9 +78,11 @@ rpcs! {
         &self,
         request: Request<proto::ExchangeTokenRequest>,
     ) -> Result<Response<proto::ExchangeTokenResponse>, Status> {
-        let origin = origin::of(&request);
-        self.0
-            .answer(provider_login::exchange_token(&self.0, request.into_inner(), origin).await)
+        let (seen, origin) = (request.extensions().get::<Seen>().cloned(), origin::of(&request));
+        let answer = provider_login::exchange_token(&self.0, request.into_inner(), origin).await;
+        let token = answer.as_ref().ok().map(|answer| answer.access_token.as_str());
+        recognised::note_token(&self.0, seen, token).await;
+        self.0.answer(answer)
     }
 
     async fn refresh_token(

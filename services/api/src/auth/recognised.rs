@@ -7,11 +7,16 @@ use crate::context::Context;
 
 /// Notes whose tokens these are. A call that was refused has none.
 pub(super) async fn note(api: &Context, seen: Option<Seen>, tokens: Option<&TokenPair>) {
-    let (Some(seen), Some(tokens)) = (seen, tokens) else {
+    note_token(api, seen, tokens.map(|tokens| tokens.access_token.as_str())).await;
+}
+
+/// Notes whose access token this is.
+pub(super) async fn note_token(api: &Context, seen: Option<Seen>, access_token: Option<&str>) {
+    let (Some(seen), Some(access_token)) = (seen, access_token) else {
         return;
     };
     // Issued a moment ago: it is checked without asking anybody.
-    if let Ok(caller) = api.verifier.verify(&tokens.access_token).await {
+    if let Ok(caller) = api.verifier.verify(access_token).await {
         seen.set(&caller);
     }
 }

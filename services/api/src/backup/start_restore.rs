@@ -65,7 +65,7 @@ async fn source(
     match source {
         Some(Source::Backup(name)) => {
             let id = resource::backup("backup", name)?;
-            let backup = access::backup(api, caller, id, Permission::BackupsRead).await?;
+            let backup = access::backup_contents(api, caller, id).await?;
             Ok((Some(backup.id), None))
         }
         Some(Source::File(name)) => {

@@ -76,6 +76,8 @@ pub(super) async fn update_group(
     let group = call.message.group.unwrap_or_default();
     let id = resource::group("group.name", &group.name)?;
     let name = display_name(&group.display_name)?;
+    // A provider's rules name groups: a name is a way in.
+    giving(api, &call.caller, id).await?;
     let etag = (!group.etag.is_empty()).then(|| Etag::new(group.etag));
     let changed = api.store.groups().rename(id, &name, etag.as_ref()).await;
     let changed = changed.map_err(|error| cause(error, id))?;
@@ -90,10 +92,20 @@ pub(super) async fn delete_group(
     call: Call<proto::DeleteGroupRequest>,
 ) -> Result<proto::DeleteGroupResponse, Error> {
     let id = resource::group("name", &call.message.name)?;
+    giving(api, &call.caller, id).await?;
     let etag = (!call.message.etag.is_empty()).then(|| Etag::new(call.message.etag));
     let deleted = api.store.groups().delete(id, etag.as_ref()).await;
     deleted.map_err(|error| cause(error, id))?;
     Ok(proto::DeleteGroupResponse {})
+}
+
+/// Refuses who does not have what the group gives: they say neither who gets it nor who loses it.
+pub(super) async fn giving(api: &Context, caller: &Caller, id: GroupId) -> Result<(), Error> {
+    if caller.may_give(api.store.groups().gives(id).await?) {
+        Ok(())
+    } else {
+        Err(Error::EscalationDenied)
+    }
 }
 
 /// What became of a change.

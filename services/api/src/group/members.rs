@@ -4,7 +4,7 @@ use domain::page::PageScope;
 use rpc::access::v1 as proto;
 use store::groups::{MANUAL, Membership};
 
-use super::groups::{cause, missing, seen};
+use super::groups::{cause, giving, missing, seen};
 use crate::context::{Call, Context};
 use crate::error::{Error, ResourceKind};
 use crate::{paging, resource};
@@ -20,9 +20,7 @@ pub(super) async fn add_group_member(
     if api.store.users().get(user).await?.is_none() {
         return Err(Error::not_found(ResourceKind::User, &call.message.user));
     }
-    if !call.caller.may_give(api.store.groups().gives(id).await?) {
-        return Err(Error::EscalationDenied);
-    }
+    giving(api, &call.caller, id).await?;
     let added = api.store.groups().add_member(id, user, MANUAL).await;
     added.map_err(|error| cause(error, id))?;
     Ok(proto::AddGroupMemberResponse {})
@@ -36,6 +34,7 @@ pub(super) async fn remove_group_member(
     let id = resource::group("group", &call.message.group)?;
     let user = resource::user("user", &call.message.user, &call.caller)?;
     api.store.groups().get(id).await?.ok_or_else(|| missing(id))?;
+    giving(api, &call.caller, id).await?;
     api.store.groups().remove_member(id, user, MANUAL).await?;
     Ok(proto::RemoveGroupMemberResponse {})
 }

@@ -90,7 +90,8 @@ pub(super) async fn update_role(
         .then(|| permissions(&role.permissions, &mut violations))
         .flatten();
     violations.done()?;
-    if !call.caller.may_give(wanted.unwrap_or_default()) {
+    let given = permissions_of(api, RoleName::Custom(id)).await?;
+    if !call.caller.may_give(given.union(wanted.unwrap_or_default())) {
         return Err(Error::EscalationDenied);
     }
     let etag = (!role.etag.is_empty()).then(|| Etag::new(role.etag));
@@ -112,6 +113,12 @@ pub(super) async fn delete_role(
 ) -> Result<proto::DeleteRoleResponse, Error> {
     let id = custom("name", &call.message.name)?;
     let etag = (!call.message.etag.is_empty()).then(|| Etag::new(call.message.etag));
+    if !call
+        .caller
+        .may_give(permissions_of(api, RoleName::Custom(id)).await?)
+    {
+        return Err(Error::EscalationDenied);
+    }
     let deleted = api.store.roles().delete(id, etag.as_ref()).await;
     deleted.map_err(|error| cause(error, RoleName::Custom(id)))?;
     Ok(proto::DeleteRoleResponse {})

@@ -44,6 +44,8 @@ pub(super) async fn update_server(
     let mut change = change(message, &paths, &before, &mut violations);
     violations.done()?;
     if let Some(owner) = owner {
+        // Whoever gives it away must have had it until then.
+        change.etag.get_or_insert_with(|| before.etag.clone());
         change.owner = Some(owner::chosen(api, &call.caller, &facts, &owner).await?);
     }
     if let Some(destination) = &change.destination {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use auth::AuthError;
 use bytes::Bytes;
-use domain::access::{Caller, Permission};
+use domain::access::Caller;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use rpc::storage::v1::{DownloadFileRequest, DownloadFileResponse};
@@ -62,9 +62,7 @@ async fn artifact(
     offset: u64,
 ) -> Result<(u64, ByteStream), Error> {
     let id = resource::backup("name", name)?;
-    let artifact = access::backup(api, caller, id, Permission::BackupsRead)
-        .await?
-        .artifact;
+    let artifact = access::backup_contents(api, caller, id).await?.artifact;
     let invalid = || Error::ArtifactInvalid {
         problem: "the backup's artifact is missing".to_owned(),
     };

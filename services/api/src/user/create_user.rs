@@ -72,7 +72,7 @@ pub(super) async fn create_user(
 }
 
 /// Refuses who is no administrator: nobody gives what they do not have.
-pub(super) fn only_administrators(caller: &Caller) -> Result<(), Error> {
+pub(crate) fn only_administrators(caller: &Caller) -> Result<(), Error> {
     if caller.administrator {
         Ok(())
     } else {

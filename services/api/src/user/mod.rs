@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rpc::user::v1 as proto;
 use rpc::user::v1::user_service_server::UserService;
 
+pub(crate) use self::create_user::only_administrators;
 use crate::context::Context;
 use crate::rpcs::rpcs;
 

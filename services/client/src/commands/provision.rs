@@ -90,9 +90,13 @@ impl Provision {
 
     /// What is to be run in a database, as psql takes it.
     fn printed(&self, database: &str) -> String {
-        let quoted = database.replace('"', "\"\"");
+        // As a connection string, lest a name be taken for one: a server's owner chooses it, and an administrator runs this.
+        let quoted = database
+            .replace('\\', "\\\\")
+            .replace('\'', "\\'")
+            .replace('"', "\"\"");
         format!(
-            "-- For psql, as an administrator: psql -v ON_ERROR_STOP=1\n\\connect \"{quoted}\"\n{}",
+            "-- For psql, as an administrator: psql -v ON_ERROR_STOP=1\n\\connect -reuse-previous=on \"dbname='{quoted}'\"\n{}",
             self.sql()
         )
     }
@@ -209,7 +213,11 @@ mod tests {
         let sql = provision.sql();
         assert_eq!(sql.matches("DROP TABLE").count(), 1);
         assert!(sql.contains("SET LOCAL pgmoor.role TO E'x''; DROP TABLE t; $pgmoor$ \"';\n"));
-        assert!(provision.printed("a\"b").contains("\\connect \"a\"\"b\"\n"));
+        assert!(
+            provision
+                .printed("a\"b")
+                .contains("\\connect -reuse-previous=on \"dbname='a\"\"b'\"\n")
+        );
         for refused in ["", "a\nb", &"x".repeat(64)] {
             assert!(name(refused).is_err());
         }

@@ -188,9 +188,15 @@ impl Oidc {
                         "each need a value, and administrator = true or a group",
                     );
                 }
-                let is_name = |group: &String| (1..=200).contains(&group.chars().count());
+                let is_name = |group: &String| {
+                    (1..=200).contains(&group.chars().count())
+                        && group.trim() == group
+                        && !group.chars().any(char::is_control)
+                };
                 if !rule.group.iter().all(is_name) {
-                    wrong("group_rules", "a group has 1 to 200 characters");
+                    let wanted =
+                        "a group has 1 to 200 characters, no space around them and no control characters";
+                    wrong("group_rules", wanted);
                 }
             }
         }

@@ -47,9 +47,21 @@ pub(crate) async fn run(arguments: &Arguments, config: &Config) -> anyhow::Resul
     let opener = Opener::new(ring.iter().cloned());
     check(&store, &opener).await?;
     announce(&store, target).await?;
-    let outcome = rewrap(&store, &opener, &Sealer::new(target.sealing_key())).await;
-    let outcome = outcome.context("run it again: what was done stays done")?;
-    let retired = store.sealing_keys().retire_all_but(id.as_str()).await?;
+    let sealer = Sealer::new(target.sealing_key());
+    let mut outcome = Outcome::default();
+    // What was set on its way to another key may come in behind the first round.
+    loop {
+        let round = rewrap(&store, &opener, &sealer).await;
+        let round = round.context("run it again: what was done stays done")?;
+        outcome.rewrapped += round.rewrapped;
+        outcome.void = round.void;
+        if round.rewrapped == 0 {
+            break;
+        }
+    }
+    let mut retired = store.sealing_keys().retire_all_but(id.as_str()).await?;
+    let in_use = store.sealing_keys().in_use().await?;
+    retired.retain(|key| in_use.iter().all(|(used, _)| used != key));
     store.close().await;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", report(&outcome, &id))?;

@@ -58,7 +58,9 @@ impl Pooler {
         server: ServerId,
     ) -> Result<Option<Arc<ServerFacts>>, PoolerError> {
         let access = self.0.store.access();
-        let facts = Box::pin(access.server_facts(user, server)).await.map_err(store_error)?;
+        let facts = Box::pin(access.server_facts(user, server))
+            .await
+            .map_err(store_error)?;
         if let (Some(audit), Some(facts)) = (&self.0.options.audit, &facts) {
             audit.set_policy_revision(facts.revision);
         }

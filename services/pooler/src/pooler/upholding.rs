@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use domain::access::ServerFacts;
 use domain::id::{ServerId, UserId};
-use store::StoreError;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Pooler;
@@ -36,8 +35,7 @@ impl Pooler {
         let mut works = true;
         loop {
             ticks.tick().await;
-            let renewed = timeout(PATIENCE, self.renew_rights()).await;
-            let renewed = matches!(&renewed, Ok(Ok(())));
+            let renewed = self.renew_rights().await;
             if renewed != works {
                 works = renewed;
                 match works {
@@ -49,14 +47,17 @@ impl Pooler {
         }
     }
 
-    /// Reads the rights anew that are older than the last change.
-    async fn renew_rights(&self) -> Result<(), StoreError> {
+    /// Reads the rights anew that are older than the last change. False where some could not be read.
+    async fn renew_rights(&self) -> bool {
         let stale = |session: &Arc<Session>, revision| session.facts.rights.revision() < revision;
         if self.used().next().is_none() {
-            return Ok(());
+            return true;
         }
         let access = self.0.store.access();
-        let revision = access.revision().await?;
+        let Ok(Ok(revision)) = timeout(PATIENCE, access.revision()).await else {
+            return false;
+        };
+        let mut all = true;
         if let Some(audit) = &self.0.options.audit {
             audit.set_policy_revision(revision);
         }
@@ -65,7 +66,11 @@ impl Pooler {
             let mut pairs: Vec<Pair> = stale.iter().map(pair).collect();
             pairs.sort_unstable();
             pairs.dedup();
-            let facts = access.all_server_facts(&pairs).await?;
+            // Those of some must not hold up the others.
+            let Ok(Ok(facts)) = timeout(PATIENCE, access.all_server_facts(&pairs)).await else {
+                all = false;
+                continue;
+            };
             let facts: HashMap<Pair, Arc<ServerFacts>> = facts
                 .into_iter()
                 .map(|(pair, facts)| (pair, Arc::new(facts)))
@@ -79,7 +84,7 @@ impl Pooler {
                 }
             }
         }
-        Ok(())
+        all
     }
 
     fn end_without_rights(&self) {

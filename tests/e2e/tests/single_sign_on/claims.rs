@@ -120,7 +120,11 @@ async fn groups_make_an_administrator_for_as_long_as_the_provider_says_them() {
 /// Who is in the group that a rule puts people into, as an administrator sees it.
 async fn members_of_operators(here: &Arrangement) -> Vec<String> {
     let administrator = here.world.superuser().await;
-    let groups = administrator.a().groups().list_groups(ListGroupsRequest::default()).await;
+    let groups = administrator
+        .a()
+        .groups()
+        .list_groups(ListGroupsRequest::default())
+        .await;
     let groups = groups.unwrap().into_inner().groups;
     let group = groups.into_iter().find(|group| group.display_name == "operators");
     let request = ListGroupMembersRequest {
