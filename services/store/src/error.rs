@@ -117,6 +117,22 @@ pub(crate) fn violated_constraint(error: &sqlx::Error) -> Option<&str> {
     error.as_database_error().and_then(DatabaseError::constraint)
 }
 
+/// How often something is written again that met the merge of its instance into another one.
+const ATTEMPTS: usize = 3;
+
+/// Counts the attempts to write something that belongs to an instance. Where that turns out to be another one between the look
+/// for it and the check of the foreign key, the next attempt finds the other one.
+#[derive(Debug, Default)]
+pub(crate) struct PastMerges(usize);
+
+impl PastMerges {
+    /// Whether it is worth another attempt.
+    pub(crate) fn again(&mut self, error: &sqlx::Error, constraint: &str) -> bool {
+        self.0 += 1;
+        self.0 < ATTEMPTS && violated_constraint(error) == Some(constraint)
+    }
+}
+
 /// Lets `?` turn a driver's error into these enums' `Store` variant.
 macro_rules! store_variant {
     ($($error:ty),+ $(,)?) => {$(

@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::Store;
-use crate::error::{Inconsistency, StoreError};
+use crate::error::{Inconsistency, PastMerges, StoreError};
 
 /// How a session holds a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +149,23 @@ macro_rules! columns {
     };
 }
 
+/// The instance of a session is that of its server, as it is now.
+const RECORD: &str = "INSERT INTO pgmoor.sessions (id, server_id, instance_id, owner_id, pooler_incarnation, mode, \
+    access, database_name, username, parameters, idle_timeout_ms, idle_in_transaction_timeout_ms, \
+    queue_timeout_ms, incarnation, untold, pins, create_time) \
+    SELECT n.id, n.server_id, s.instance_id, n.owner_id, $2, n.mode, n.access, n.database_name, \
+    n.username, n.parameters, n.idle_timeout_ms, n.idle_in_transaction_timeout_ms, n.queue_timeout_ms, \
+    n.incarnation, n.untold, n.pins, n.create_time::timestamptz \
+    FROM jsonb_to_recordset($1) AS n (id text, server_id uuid, owner_id uuid, \
+    mode text, access text, database_name text, username text, parameters jsonb, \
+    idle_timeout_ms bigint, \
+    idle_in_transaction_timeout_ms bigint, queue_timeout_ms bigint, incarnation bigint, \
+    untold boolean, pins text, create_time text) \
+    JOIN pgmoor.servers AS s ON s.id = n.server_id \
+    WHERE EXISTS (SELECT FROM pgmoor.users AS u WHERE u.id = n.owner_id) \
+    ON CONFLICT ON CONSTRAINT sessions_pkey DO UPDATE SET parked = false \
+    WHERE sessions.pooler_incarnation = excluded.pooler_incarnation RETURNING id";
+
 impl Sessions<'_> {
     /// Writes new sessions down. Returns those it did: not one whose server or owner was deleted meanwhile. Their instance is
     /// their server's, which may have turned out to be another since they were opened.
@@ -162,26 +179,19 @@ impl Sessions<'_> {
     ) -> Result<HashSet<SessionId>, StoreError> {
         let rows: Vec<NewRow<'_>> = sessions.iter().map(NewRow::from).collect();
         let mut connection = self.store.acquire().await?;
-        let recorded: Vec<String> = sqlx::query_scalar(
-            "INSERT INTO pgmoor.sessions (id, server_id, instance_id, owner_id, pooler_incarnation, mode, \
-             access, database_name, username, parameters, idle_timeout_ms, idle_in_transaction_timeout_ms, \
-             queue_timeout_ms, incarnation, untold, pins, create_time) \
-             SELECT n.id, n.server_id, s.instance_id, n.owner_id, $2, n.mode, n.access, n.database_name, n.username, \
-             n.parameters, n.idle_timeout_ms, n.idle_in_transaction_timeout_ms, n.queue_timeout_ms, \
-             n.incarnation, n.untold, n.pins, n.create_time::timestamptz \
-             FROM jsonb_to_recordset($1) AS n (id text, server_id uuid, owner_id uuid, \
-             mode text, access text, database_name text, username text, parameters jsonb, idle_timeout_ms bigint, \
-             idle_in_transaction_timeout_ms bigint, queue_timeout_ms bigint, incarnation bigint, \
-             untold boolean, pins text, create_time text) \
-             JOIN pgmoor.servers AS s ON s.id = n.server_id \
-             WHERE EXISTS (SELECT FROM pgmoor.users AS u WHERE u.id = n.owner_id) \
-             ON CONFLICT ON CONSTRAINT sessions_pkey DO UPDATE SET parked = false \
-             WHERE sessions.pooler_incarnation = excluded.pooler_incarnation RETURNING id",
-        )
-        .bind(Json(rows))
-        .bind(holder.as_uuid())
-        .fetch_all(&mut *connection)
-        .await?;
+        let rows = Json(rows);
+        let mut merges = PastMerges::default();
+        let recorded: Vec<String> = loop {
+            let written = sqlx::query_scalar(RECORD)
+                .bind(&rows)
+                .bind(holder.as_uuid())
+                .fetch_all(&mut *connection)
+                .await;
+            match written {
+                Err(error) if merges.again(&error, "sessions_instance_id") => {}
+                written => break written?,
+            }
+        };
         ids(recorded)
     }
 

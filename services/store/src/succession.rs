@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::Store;
-use crate::error::{Inconsistency, StoreError};
+use crate::error::{Inconsistency, PastMerges, StoreError};
 
 /// A connection to an instance, in the server's own terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,8 +93,10 @@ impl Succession<'_> {
     ) -> Result<(), StoreError> {
         let mut connection = self.store.acquire().await?;
         if !opened.is_empty() {
-            sqlx::query(
-                "INSERT INTO pgmoor.pooler_connections \
+            let mut merges = PastMerges::default();
+            loop {
+                let written = sqlx::query(
+                    "INSERT INTO pgmoor.pooler_connections \
                  (incarnation, instance_id, backend_pid, backend_start, server_id) \
                  SELECT $1, coalesce(i.id, s.instance_id), n.backend_pid, n.backend_start, n.server_id \
                  FROM unnest($2::uuid[], $3::int[], $4::timestamptz[], $5::uuid[]) \
@@ -103,19 +105,27 @@ impl Succession<'_> {
                  LEFT JOIN pgmoor.servers AS s ON s.id = n.server_id \
                  WHERE i.id IS NOT NULL OR s.instance_id IS NOT NULL \
                  ON CONFLICT ON CONSTRAINT pooler_connections_pkey DO NOTHING",
-            )
-            .bind(incarnation.as_uuid())
-            .bind(instances(opened))
-            .bind(pids(opened))
-            .bind(starts(opened))
-            .bind(
-                opened
-                    .iter()
-                    .map(|one| one.server_id.as_uuid())
-                    .collect::<Vec<_>>(),
-            )
-            .execute(&mut *connection)
-            .await?;
+                )
+                .bind(incarnation.as_uuid())
+                .bind(instances(opened))
+                .bind(pids(opened))
+                .bind(starts(opened))
+                .bind(
+                    opened
+                        .iter()
+                        .map(|one| one.server_id.as_uuid())
+                        .collect::<Vec<_>>(),
+                )
+                .execute(&mut *connection)
+                .await;
+                match written {
+                    Err(error) if merges.again(&error, "pooler_connections_instance_id") => {}
+                    written => {
+                        written?;
+                        break;
+                    }
+                }
+            }
         }
         if !closed.is_empty() {
             remove(&mut connection, incarnation, closed).await?;
@@ -142,17 +152,28 @@ impl Succession<'_> {
         lease: &SlotLease,
     ) -> Result<(), StoreError> {
         let mut connection = self.store.acquire().await?;
-        sqlx::query(
-            "INSERT INTO pgmoor.slot_leases (operation, instance_id, incarnation, slots) \
-             VALUES ($1, $2, $3, $4) ON CONFLICT ON CONSTRAINT slot_leases_pkey \
+        let mut merges = PastMerges::default();
+        loop {
+            let written = sqlx::query(
+                "INSERT INTO pgmoor.slot_leases (operation, instance_id, incarnation, slots) \
+             VALUES ($1, coalesce((SELECT into_id FROM pgmoor.instance_merges WHERE id = $2), $2), $3, $4) \
+             ON CONFLICT ON CONSTRAINT slot_leases_pkey \
              DO UPDATE SET incarnation = excluded.incarnation, slots = excluded.slots",
-        )
-        .bind(&lease.operation)
-        .bind(lease.instance_id.as_uuid())
-        .bind(incarnation.as_uuid())
-        .bind(i32::try_from(lease.slots).unwrap_or(i32::MAX))
-        .execute(&mut *connection)
-        .await?;
+            )
+            .bind(&lease.operation)
+            .bind(lease.instance_id.as_uuid())
+            .bind(incarnation.as_uuid())
+            .bind(i32::try_from(lease.slots).unwrap_or(i32::MAX))
+            .execute(&mut *connection)
+            .await;
+            match written {
+                Err(error) if merges.again(&error, "slot_leases_instance_id") => {}
+                written => {
+                    written?;
+                    break;
+                }
+            }
+        }
         Ok(())
     }
 

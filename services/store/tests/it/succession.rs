@@ -160,6 +160,45 @@ async fn session_of_a_deleted_server_is_not_written_down() {
 }
 
 #[tokio::test]
+async fn session_is_written_down_while_its_instance_turns_out_to_be_another() {
+    let world = World::new().await;
+    let user = world.user("ann").await;
+    let (one, two) = (
+        world.server(&user, "one", "a").await,
+        world.server(&user, "two", "b").await,
+    );
+    // A transaction sees what others do as it was when it looked first.
+    let (merging, outside) = (world.database.connect().await, world.database.connect().await);
+    let (from, into) = (two.instance_id, one.instance_id);
+    let merge = format!(
+        "BEGIN; UPDATE pgmoor.servers SET instance_id = '{into}' WHERE instance_id = '{from}'; \
+         UPDATE pgmoor.instance_endpoints SET instance_id = '{into}' WHERE instance_id = '{from}'; \
+         DELETE FROM pgmoor.instances WHERE id = '{from}'"
+    );
+    merging.batch_execute(&merge).await.unwrap();
+    let (store, _) = world.store_as("pgmoor_pooler").await;
+    let new = session(&two);
+    let record = async {
+        let sessions = store.sessions();
+        sessions.record(process(), std::slice::from_ref(&new)).await
+    };
+    let commit = async {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND wait_event_type = 'Lock'";
+        harness::eventually(Duration::from_secs(30), "it waits for the merge", async || {
+            let waiting: i64 = outside.query_one(sql, &[]).await.unwrap().get(0);
+            waiting == 1
+        })
+        .await;
+        merging.batch_execute("COMMIT").await.unwrap();
+    };
+    let (recorded, ()) = tokio::join!(record, commit);
+    assert_eq!(recorded.unwrap().len(), 1);
+    let found = store.sessions().whereabouts(new.id).await.unwrap().unwrap();
+    assert_eq!(found.instance_id, into);
+}
+
+#[tokio::test]
 async fn every_predecessor_is_remembered_until_it_is_known_to_be_gone() {
     let world = World::new().await;
     let server = world.any_server().await;
