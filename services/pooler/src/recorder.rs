@@ -241,11 +241,7 @@ impl Recorder {
         if sessions.is_empty() {
             return Ok(());
         }
-        let recorded = match self.store.sessions().record(self.me, &sessions).await {
-            // An instance that was merged into another at this moment.
-            Err(StoreError::Unexpected(_)) => self.store.sessions().record(self.me, &sessions).await,
-            other => other,
-        };
+        let recorded = self.store.sessions().record(self.me, &sessions).await;
         answer(recorded, sessions.iter().map(|session| session.id), told)
     }
 

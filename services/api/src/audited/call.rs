@@ -108,7 +108,8 @@ impl OpenCall {
         let place = self.place.take();
         let is_refused = matches!(code, Code::Unauthenticated | Code::PermissionDenied);
         // Whoever is not known could fill the trail; and whoever is, with what they may not do.
-        let is_bounded = is_refused || self.seen.caller().is_none();
+        let is_open = self.method.is_anonymous || code != Code::Ok;
+        let is_bounded = is_refused || (is_open && self.seen.caller().is_none());
         if !self.method.is_recorded && !is_refused {
             return;
         }

@@ -15,6 +15,7 @@ use crate::error::{LossCause, PoolerError};
 use crate::instances::Instance;
 use crate::ownership::Standing;
 use crate::session::Session;
+use crate::status::store_error;
 
 /// How long one try to give an instance back may hold up the rest.
 const SHORT: Duration = Duration::from_secs(1);
@@ -97,7 +98,8 @@ impl Pooler {
             })
             .collect();
         for (session, written) in moves {
-            if let Err(error) = self.end_move(session, self.0.recorder.wait(written).await) {
+            let written = self.0.recorder.wait(written).await;
+            if let Err(error) = self.end_move(session, written).await {
                 tracing::debug!(%error, "a session could not be let go of and stays");
             }
         }
@@ -109,13 +111,26 @@ impl Pooler {
             return Ok(());
         };
         let written = self.0.recorder.wait(self.0.recorder.park(standing)).await;
-        self.end_move(session, written)
+        self.end_move(session, written).await
     }
 
-    fn end_move(&self, session: &Session, written: Result<bool, PoolerError>) -> Result<(), PoolerError> {
-        match written {
-            // Where it is not ours any more somebody has taken it already.
-            Ok(_) => {
+    async fn end_move(
+        &self,
+        session: &Session,
+        written: Result<bool, PoolerError>,
+    ) -> Result<(), PoolerError> {
+        let is_gone = match written {
+            Ok(true) => Ok(true),
+            // Somebody has taken it already, or it is so new that it is not written down yet.
+            Ok(false) => self.is_elsewhere(session).await,
+            Err(error) => Err(error),
+        };
+        match is_gone {
+            Ok(false) => {
+                session.stays();
+                Ok(())
+            }
+            Ok(true) => {
                 tracing::debug!(session.id = %session.facts.name.session, "a session moves to another pooler");
                 self.0.registry.moved(session);
                 session.moved();
@@ -128,5 +143,17 @@ impl Pooler {
                 Err(error)
             }
         }
+    }
+
+    /// Whether another pooler holds a session.
+    async fn is_elsewhere(&self, session: &Session) -> Result<bool, PoolerError> {
+        let found = self
+            .0
+            .store
+            .sessions()
+            .whereabouts(session.facts.name.session)
+            .await;
+        let found = found.map_err(store_error)?;
+        Ok(found.is_some_and(|found| found.holder != self.0.me.incarnation))
     }
 }
