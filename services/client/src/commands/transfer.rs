@@ -4,6 +4,7 @@
 
 use std::fs::{File as LocalFile, OpenOptions};
 use std::io::{Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -177,7 +178,7 @@ fn silent() -> tonic::Status {
 
 async fn pieces_up(
     context: &mut Context,
-    mut opened: LocalFile,
+    opened: LocalFile,
     path: &Path,
     name: String,
     overwrite: bool,
@@ -190,15 +191,7 @@ async fn pieces_up(
     let mut offset = 0_u64;
     let mut corrections = 0;
     loop {
-        opened
-            .seek(SeekFrom::Start(offset))
-            .map_err(ClientError::reading(path))?;
-        let mut data = Vec::new();
-        (&mut opened)
-            .take(PIECE_BYTES as u64)
-            .read_to_end(&mut data)
-            .map_err(ClientError::reading(path))?;
-        let data = Bytes::from(data);
+        let data = piece_at(&opened, offset).map_err(ClientError::reading(path))?;
         let last = offset + data.len() as u64 >= size || data.len() < PIECE_BYTES;
         let request = WriteFileRequest {
             name: name.clone(),
@@ -229,6 +222,23 @@ async fn pieces_up(
         }
         progress.set("uploading".to_owned(), offset, Some(size));
     }
+}
+
+/// A piece of a file; less than a whole one only at its end. The file's own position is left alone: whoever read it for a
+/// stream that was cut off may still be reading there.
+fn piece_at(file: &LocalFile, offset: u64) -> std::io::Result<Bytes> {
+    let mut data = vec![0; PIECE_BYTES];
+    let mut length = 0;
+    while length < data.len() {
+        match file.read_at(&mut data[length..], offset + length as u64) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    data.truncate(length);
+    Ok(data.into())
 }
 
 /// Downloads a file, or a backup's artifact, and goes on where an earlier download ended.
@@ -347,5 +357,24 @@ async fn fetch(
             Some(status) if status.code() == Code::Unavailable && breaks < RESUMES => breaks += 1,
             Some(status) => return Err(status.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn piece_is_that_of_its_offset_whoever_else_reads_the_file() {
+        let content: Vec<u8> = (0..=255).cycle().take(3_000).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&content).unwrap();
+        // It shares the file's position, as what feeds a stream does.
+        let mut other = file.try_clone().unwrap();
+        other.seek(SeekFrom::Start(10)).unwrap();
+        assert_eq!(piece_at(&file, 1_000).unwrap(), content[1_000..]);
+        let mut next = [0; 5];
+        other.read_exact(&mut next).unwrap();
+        assert_eq!(next, content[10..15]);
     }
 }
