@@ -266,7 +266,7 @@ fn table(n: &Names) -> Vec<Row> {
         row("pgmoor.storage.v1.StorageService/ListFiles", &storage::ListFilesRequest { parent: n.owner.clone(), ..Default::default() }, NotFound, NotFound, (Owner, Ok)),
         row("pgmoor.storage.v1.StorageService/WriteFile", &storage::WriteFileRequest { name: mine.clone(), offset: -1, ..Default::default() }, NotFound, NotFound, (Owner, InvalidArgument)),
         row("pgmoor.storage.v1.StorageService/UploadFile", &storage::UploadFileRequest { kind: None }, InvalidArgument, InvalidArgument, (Owner, InvalidArgument)),
-        row("pgmoor.storage.v1.StorageService/DownloadFile", &named!(storage::DownloadFileRequest, n.backup), NotFound, Ok, (Owner, Ok)),
+        row("pgmoor.storage.v1.StorageService/DownloadFile", &named!(storage::DownloadFileRequest, n.backup), NotFound, PermissionDenied, (Owner, Ok)),
         row("pgmoor.storage.v1.StorageService/DeleteFile", &named!(storage::DeleteFileRequest, mine), NotFound, NotFound, (Owner, NotFound)),
         row("pgmoor.operation.v1.OperationService/GetOperation", &named!(operation::GetOperationRequest, n.operation), NotFound, Ok, (Owner, Ok)),
         row("pgmoor.operation.v1.OperationService/ListOperations", &operation::ListOperationsRequest::default(), Ok, Ok, (Owner, Ok)),
