@@ -133,6 +133,11 @@ impl Drop for World {
                 eprintln!("{}: {line}", process.name());
             }
         }
+        let complaints = self.nginx.error_log_text();
+        let complaints: Vec<&str> = complaints.lines().collect();
+        for line in complaints.iter().rev().take(MOST_LINES).rev() {
+            eprintln!("nginx: {line}");
+        }
     }
 }
 

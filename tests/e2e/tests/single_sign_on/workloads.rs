@@ -8,6 +8,7 @@ use data_encoding::BASE64URL_NOPAD;
 use e2e::world::OidcOptions;
 use e2e::{Client, World, WorldOptions, reason};
 use ed25519_dalek::{Signer as _, SigningKey};
+use futures::StreamExt as _;
 use harness::free_port;
 use rpc::auth::v1::{CreateApiTokenRequest, ExchangeTokenRequest, WhoAmIRequest};
 use rpc::errors::v1::ErrorReason;
@@ -16,8 +17,11 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tonic::Code;
 
+/// Seconds after which an API instance asks an issuer for its keys again, whatever it is sent.
+const SECONDS_BETWEEN_LOOKS: u64 = 10;
 const AUDIENCE: &str = "pgmoor";
 const SUBJECT: &str = "repo:example/app:ref:refs/heads/main";
 
@@ -292,7 +296,7 @@ async fn tokens_that_cannot_be_believed_are_refused_each() {
 }
 
 #[tokio::test]
-async fn storm_of_unknown_keys_asks_the_issuer_once() {
+async fn storm_of_unknown_keys_does_not_reach_the_issuer() {
     let issuer = Issuer::start().await;
     let world = arrange(&issuer).await;
     let client = world.anonymous();
@@ -300,6 +304,7 @@ async fn storm_of_unknown_keys_asks_the_issuer_once() {
         .await
         .unwrap();
     assert_eq!(issuer.asked.load(Ordering::SeqCst), 1);
+    let began = Instant::now();
     let storm = (0..200).map(|number| {
         let header = json!({ "alg": "EdDSA", "typ": "JWT", "kid": format!("made-up-{number}") });
         let token = issuer.token(&header, &issuer.claims());
@@ -309,8 +314,17 @@ async fn storm_of_unknown_keys_asks_the_issuer_once() {
             reason::expect(refused, Code::Unauthenticated, ErrorReason::LoginTokenInvalid);
         }
     });
-    futures::future::join_all(storm).await;
-    assert!(issuer.asked.load(Ordering::SeqCst) <= 2, "{:?}", issuer.asked);
+    // As many at a time as a slow machine answers without a deadline passing.
+    futures::stream::iter(storm)
+        .buffer_unordered(20)
+        .collect::<()>()
+        .await;
+    let most = 2 + began.elapsed().as_secs() / SECONDS_BETWEEN_LOOKS;
+    assert!(
+        issuer.asked.load(Ordering::SeqCst) as u64 <= most,
+        "{:?}, at most {most}",
+        issuer.asked
+    );
     // And goes on believing what it knows.
     tokio::time::timeout(
         Duration::from_secs(20),
