@@ -6,6 +6,7 @@ use std::time::Duration;
 use rpc::access::v1::grant_service_client::GrantServiceClient;
 use rpc::access::v1::group_service_client::GroupServiceClient;
 use rpc::access::v1::role_service_client::RoleServiceClient;
+use rpc::audit::v1::audit_service_client::AuditServiceClient;
 use rpc::auth::v1::auth_service_client::AuthServiceClient;
 use rpc::auth::v1::{LoginWithPasswordRequest, TokenPair};
 use rpc::backup::v1::backup_service_client::BackupServiceClient;
@@ -23,6 +24,8 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
+
+use crate::recording::{Recorded, Recorder};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,12 +50,12 @@ impl Interceptor for Bearer {
 }
 
 /// The transport of every service here.
-pub type Transport = InterceptedService<Channel, Bearer>;
+pub type Transport = InterceptedService<Recorded, Bearer>;
 
 /// A caller at one address: an API instance or the balancer.
 #[derive(Clone)]
 pub struct Client {
-    channel: Channel,
+    transport: Recorded,
     bearer: Bearer,
     token: Option<String>,
 }
@@ -62,7 +65,7 @@ macro_rules! services {
         $(#[$doc])*
         #[must_use]
         pub fn $name(&self) -> $client<Transport> {
-            $client::with_interceptor(self.channel.clone(), self.bearer.clone())
+            $client::with_interceptor(self.transport.clone(), self.bearer.clone())
         }
     )+};
 }
@@ -76,7 +79,10 @@ impl Client {
     pub fn anonymous(url: &str) -> Self {
         let endpoint = Endpoint::from_shared(url.to_owned()).expect("a URL");
         Self {
-            channel: endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy(),
+            transport: Recorded {
+                channel: endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy(),
+                recorder: None,
+            },
             bearer: Bearer(None),
             token: None,
         }
@@ -90,10 +96,17 @@ impl Client {
     pub fn with_token(&self, token: &str) -> Self {
         let value = format!("Bearer {token}").parse().expect("a token is ASCII");
         Self {
-            channel: self.channel.clone(),
+            transport: self.transport.clone(),
             bearer: Bearer(Some(value)),
             token: Some(token.to_owned()),
         }
+    }
+
+    /// The same, and what it is answered is kept.
+    #[must_use]
+    pub fn recorded_by(mut self, recorder: &Recorder) -> Self {
+        self.transport.recorder = Some(recorder.clone());
+        self
     }
 
     /// Logs in and returns the tokens.
@@ -120,10 +133,12 @@ impl Client {
     /// The connection, for services that are not ours: health, reflection.
     #[must_use]
     pub fn channel(&self) -> Channel {
-        self.channel.clone()
+        self.transport.channel.clone()
     }
 
     services! {
+        /// AuditService.
+        audit: AuditServiceClient;
         /// AuthService.
         auth: AuthServiceClient;
         /// UserService.
@@ -158,7 +173,7 @@ impl Client {
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client")
-            .field("channel", &self.channel)
+            .field("channel", &self.transport.channel)
             .finish_non_exhaustive()
     }
 }

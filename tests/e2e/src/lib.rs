@@ -27,6 +27,7 @@ pub mod memory;
 pub mod operations;
 pub mod provider;
 pub mod reason;
+pub mod recording;
 pub mod role;
 pub mod secrets;
 pub mod target;

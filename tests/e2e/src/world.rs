@@ -5,7 +5,7 @@ mod deploy;
 mod keeper;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures::future::join_all;
 use harness::nginx::NginxHttp;
@@ -17,6 +17,7 @@ use self::deploy::{Plan, issue_certificates, set_up};
 use self::keeper::Keeper;
 use crate::config_database::ConfigDatabase;
 use crate::configuration::{Logins, Shared};
+use crate::recording::Recorder;
 use crate::secrets::Secrets;
 use crate::target::{ARCHIVE, SALES};
 use crate::{Client, Role, RoleProcess, Target, admin};
@@ -50,6 +51,8 @@ pub struct WorldOptions {
     pub takeover: Option<(String, String)>,
     /// Logins with providers, if there are any.
     pub oidc: Option<OidcOptions>,
+    /// Keeps what the world's callers are answered.
+    pub recorder: Option<Recorder>,
 }
 
 /// What a world needs for logins with providers.
@@ -92,6 +95,7 @@ impl Default for WorldOptions {
             log_level: "info".to_owned(),
             takeover: None,
             oidc: None,
+            recorder: None,
         }
     }
 }
@@ -108,6 +112,7 @@ pub struct World {
     secrets: Secrets,
     commands_log: String,
     superuser_password: String,
+    recorder: Option<Recorder>,
     dead_port: u16,
     http_ports: Vec<u16>,
     instance_made: OnceCell<()>,
@@ -238,6 +243,7 @@ impl World {
             secrets,
             commands_log,
             superuser_password,
+            recorder: options.recorder,
             dead_port,
             http_ports,
             instance_made: OnceCell::new(),
@@ -255,7 +261,15 @@ impl World {
     /// A caller without credentials, through the balancer.
     #[must_use]
     pub fn anonymous(&self) -> Client {
-        Client::anonymous(&self.url())
+        self.client(&self.url())
+    }
+
+    fn client(&self, url: &str) -> Client {
+        let client = Client::anonymous(url);
+        match &self.recorder {
+            Some(recorder) => client.recorded_by(recorder),
+            None => client,
+        }
     }
 
     /// Logs a user in through the balancer and remembers the tokens as secrets.
@@ -318,7 +332,7 @@ impl World {
         Caller {
             balanced: self.anonymous().with_token(token),
             apis: direct
-                .map(|api| Client::anonymous(&api.url()).with_token(token))
+                .map(|api| self.client(&api.url()).with_token(token))
                 .collect(),
         }
     }
@@ -427,6 +441,12 @@ impl World {
     #[must_use]
     pub fn certificate(&self, name: &str) -> admin::Certificate {
         admin::Certificate::of(&self.directory.join(name))
+    }
+
+    /// Where its processes have their files.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The file of the keys that open passwords, which poolers and workers share.

@@ -5,6 +5,7 @@
 mod administration;
 mod audit;
 mod authorization;
+mod canary;
 mod churn;
 mod commits;
 mod discovery;
