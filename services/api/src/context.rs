@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use audit::AuditLog;
 use auth::{Bearer, Logins, Passwords, ProviderLogins, TokenVerifier};
-use domain::access::Caller;
+use domain::access::{Caller, Permission};
 use domain::egress::EgressPolicy;
 use domain::random::Random;
 use sessions::pools::Pools;
@@ -13,6 +13,7 @@ use sessions::{Sessions, UserToken};
 use storage::{Artifacts, UserFiles};
 use store::Store;
 use telemetry::rpc::Id;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -37,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) artifacts: Artifacts,
     pub(crate) waits: Waits,
     pub(crate) random: Arc<dyn Random>,
+    /// Turns of the streams that are decided upon again.
+    pub(crate) deciding: Semaphore,
     /// Cancelled when this server goes away: streams end, so that their readers ask another one.
     pub(crate) drain: CancellationToken,
 }
@@ -54,6 +57,8 @@ pub(crate) struct Call<T> {
     pub(crate) caller: Arc<Caller>,
     /// Their own token, for the pooler.
     pub(crate) token: UserToken,
+    /// What the method asks of its callers.
+    pub(crate) permission: Permission,
     /// What they ask.
     pub(crate) message: T,
 }
@@ -66,13 +71,15 @@ impl Context {
         let token = extensions
             .get::<Bearer>()
             .map(|bearer| UserToken(bearer.secret().clone()));
-        match (caller, token) {
-            (Some(caller), Some(token)) => {
+        let permission = extensions.get::<Permission>().copied();
+        match (caller, token, permission) {
+            (Some(caller), Some(token), Some(permission)) => {
                 // The request's own span: its closing line says who called.
                 telemetry::rpc::record(Id::User, &caller.user);
                 Ok(Call {
                     caller,
                     token,
+                    permission,
                     message: request.into_inner(),
                 })
             }

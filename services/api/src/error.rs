@@ -103,6 +103,9 @@ pub(crate) enum Error {
     /// The caller would give what they do not have.
     #[error("nobody gives permissions that they do not have themselves")]
     EscalationDenied,
+    /// What the call was let in by was taken away while it went on.
+    #[error("what this call was allowed by has been taken away")]
+    AccessRevoked,
     /// There is no such resource, or the caller may not know of it.
     #[error("there is no such {kind}")]
     NotFound {

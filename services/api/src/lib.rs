@@ -40,6 +40,7 @@ mod settings;
 mod settings_cache;
 mod status;
 mod storage;
+mod upheld;
 mod user;
 
 use std::sync::Arc;
@@ -55,6 +56,7 @@ use rpc::policy::{PolicyError, PolicyTable};
 use store::{Store, StoreError};
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -175,6 +177,7 @@ impl Api {
             artifacts: parts.artifacts,
             waits,
             random: parts.random,
+            deciding: Semaphore::new(upheld::DECISIONS),
             drain: drain.clone(),
         });
         let health = Health::new();

@@ -76,6 +76,7 @@ pub(crate) fn status(error: Error, random: &dyn Random) -> Status {
         Error::EscalationDenied => {
             error::plain(Code::PermissionDenied, ErrorReason::EscalationDenied, message)
         }
+        Error::AccessRevoked => error::plain(Code::PermissionDenied, ErrorReason::AccessRevoked, message),
         Error::NotFound { kind, name } => {
             let details = ErrorDetails::with_resource_info(kind.to_string(), echo(&name), "", &message);
             with(Code::NotFound, ErrorReason::ResourceNotFound, &message, details)

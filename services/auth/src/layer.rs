@@ -25,8 +25,8 @@ pub type WorkerCheck = Arc<dyn Fn(&Extensions) -> bool + Send + Sync>;
 
 /// Authenticates every call and checks the permission its method states.
 ///
-/// A handler behind it finds `Arc<Caller>` and [`Bearer`] in the request's extensions, unless its method is
-/// anonymous or for workers.
+/// A handler behind it finds `Arc<Caller>`, [`Bearer`] and the [`Permission`] that was asked for in the request's extensions,
+/// unless its method is anonymous or for workers.
 #[derive(Clone)]
 pub struct AuthLayer {
     rules: Arc<Rules>,
@@ -130,6 +130,7 @@ impl AuthLayer {
                 let (caller, bearer) = admitted.map_err(|error| status(&error))?;
                 request.extensions_mut().insert(caller);
                 request.extensions_mut().insert(bearer);
+                request.extensions_mut().insert(permission);
                 Ok(())
             }
         }

@@ -44,4 +44,4 @@ pub use rules::UnknownMethodPermission;
 pub use seen::Seen;
 pub use signing_key::MismatchedKey;
 pub use upkeep::{Upkeep, UpkeepOptions};
-pub use verifier::{StartError, TokenVerifier, VerifierOptions};
+pub use verifier::{HeardPolicy, StartError, TokenVerifier, VerifierOptions};

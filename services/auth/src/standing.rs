@@ -235,6 +235,12 @@ impl Standing {
         }
     }
 
+    /// What was read of a user at that moment or later.
+    pub(crate) fn user_since(&self, id: UserId, since: Instant) -> Option<Arc<UserState>> {
+        let entry = self.0.lock().users.get(&id)?;
+        (entry.read_at >= since).then(|| Arc::clone(&entry.state))
+    }
+
     /// Keeps what a read that began at `read_at` found, unless a later one was faster.
     pub(crate) fn keep_user(&self, user: Arc<UserState>, read_at: Instant) {
         let mut state = self.0.lock();

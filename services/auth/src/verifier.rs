@@ -7,6 +7,7 @@
 //! answers, the user's record rules again.
 
 mod following;
+mod policy;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +34,8 @@ use crate::secret_token::{api_token_hash, hash, is_api_token};
 use crate::signing_key::{KeyId, MismatchedKey};
 use crate::standing::{ApiTokenState, Known, KnownApiToken, Standing, UserState};
 use crate::verifying_keys::{NoKey, VerifyingKeys};
+
+pub use policy::HeardPolicy;
 
 /// Questions to the config database about tokens and users at a time. Whoever is one too many waits for
 /// [`LOOKUP`].
@@ -98,6 +101,7 @@ pub struct TokenVerifier {
     /// True while the config database does not answer.
     deaf: AtomicBool,
     changed: watch::Sender<()>,
+    policy: watch::Sender<HeardPolicy>,
 }
 
 impl TokenVerifier {
@@ -118,6 +122,7 @@ impl TokenVerifier {
             heard: Mutex::new(0),
             deaf: AtomicBool::new(false),
             changed: watch::Sender::new(()),
+            policy: watch::Sender::new(HeardPolicy::none()),
             store,
             clock,
             random,

@@ -313,8 +313,8 @@ impl Users<'_> {
             api_tokens::revoke_all(&mut tx, id).await?;
             revocations::append(&mut tx, &[Subject::User(id)]).await?;
         }
-        if disabled != before.disabled {
-            // Poolers decide anew what the user may use.
+        if disabled != before.disabled || administrator != before.administrator {
+            // What is open is decided again.
             Counter::Policy.next(&mut tx).await?;
         }
         tx.commit().await?;

@@ -5,25 +5,43 @@ use domain::access::{Denial, Permission, decide};
 use domain::operation::OperationKind;
 use rpc::errors::v1::ErrorReason;
 use store::operations::Operation;
+use store::{Store, StoreError};
 
 use crate::Context;
 use crate::failure::{Failure, Halt};
 
+/// What was decided about an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Its owner may have it done.
+    Allowed,
+    /// They may not.
+    Refused(Failure),
+}
+
 /// Refuses an operation that its owner may not have done, by the config database as it is now.
 pub(crate) async fn check(context: &Context, operation: &Operation) -> Result<(), Halt> {
+    let standing = context.patient(|store| standing(store, operation)).await?;
+    match standing {
+        Standing::Allowed => Ok(()),
+        Standing::Refused(failure) => Err(failure.into()),
+    }
+}
+
+/// Decides by the config database as it is now.
+pub(crate) async fn standing(store: &Store, operation: &Operation) -> Result<Standing, StoreError> {
     let permission = match operation.kind {
         OperationKind::Backup => Permission::BackupsCreate,
         OperationKind::Restore => Permission::BackupsRestore,
     };
     let (owner, server) = (operation.owner_id, operation.server_id);
-    let facts = context
-        .patient(|store| async move { store.access().server_facts(owner, server).await })
-        .await?;
-    let gone = || Failure::new(ErrorReason::ResourceNotFound, "the server's registration is gone");
-    let facts = facts.ok_or_else(gone)?;
+    let Some(facts) = store.access().server_facts(owner, server).await? else {
+        let failure = Failure::new(ErrorReason::ResourceNotFound, "the server's registration is gone");
+        return Ok(Standing::Refused(failure));
+    };
     let decision = decide(&facts, Some(&operation.database), facts.read_time);
     let Err(denial) = decision.check(permission) else {
-        return Ok(());
+        return Ok(Standing::Allowed);
     };
     let failure = match denial {
         Denial::Hidden | Denial::Missing => {
@@ -42,5 +60,5 @@ pub(crate) async fn check(context: &Context, operation: &Operation) -> Result<()
             Failure::new(ErrorReason::PolicyForbids, message)
         }
     };
-    Err(failure.into())
+    Ok(Standing::Refused(failure))
 }

@@ -20,7 +20,7 @@ use crate::journal::Journal;
 use crate::reach::Reach;
 use crate::slots::{self, Slots};
 use crate::stop::{Interrupted, Stop, StopReason};
-use crate::{Context, RETRY_PAUSE, backup, keeper, restore};
+use crate::{Context, RETRY_PAUSE, backup, keeper, restore, upholding};
 
 /// An operation that is carried out.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub(crate) async fn run(context: &Context, claimed: Claimed, stop: Stop) {
         outcome
     };
     // Side by side, and the keeper is never broken off in the middle of a write.
-    let (outcome, ()) = tokio::join!(work, keeper::keep(&job, &over));
+    let (outcome, (), ()) = tokio::join!(work, keeper::keep(&job, &over), upholding::uphold(&job, &over));
     tracing::info!(operation.id = %id, outcome, "operation ends");
 }
 
@@ -147,6 +147,13 @@ impl Job<'_> {
     }
 
     async fn publish(&self, published: Published) -> &'static str {
+        // The last look: what is published stays.
+        if !upholding::stands(self).await {
+            if let Err(error) = self.context.artifacts.delete(&published.key).await {
+                tracing::warn!(%error, "an artifact that belongs to no backup was not removed yet");
+            }
+            return self.revoked().await;
+        }
         self.write_the_rest().await;
         let Err(error) = self.record(&Record::Backup(&published.backup)).await else {
             return "succeeded";
@@ -171,6 +178,7 @@ impl Job<'_> {
                 self.journal.line("pgmoor: cancelled");
                 self.finish(OperationOutcome::Cancelled).await
             }
+            (StopReason::AccessRevoked, _) => self.revoked().await,
             (StopReason::Shutdown, OperationKind::Restore)
                 if self.program_started.load(Ordering::Relaxed) =>
             {
@@ -187,6 +195,11 @@ impl Job<'_> {
                 }
             }
         }
+    }
+
+    async fn revoked(&self) -> &'static str {
+        let message = "what allowed the operation was taken away while it ran";
+        self.fail(Failure::new(ErrorReason::AccessRevoked, message)).await
     }
 
     async fn fail(&self, mut failure: Failure) -> &'static str {

@@ -23,6 +23,7 @@ mod reach;
 mod restore;
 mod slots;
 mod stop;
+mod upholding;
 
 use std::sync::Arc;
 use std::time::Duration;

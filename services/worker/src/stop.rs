@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) enum StopReason {
     /// Somebody asked for it.
     Cancelled,
+    /// What its owner could ask for it by was taken away.
+    AccessRevoked,
     /// The lease could not be renewed in time: another worker may have the operation by now.
     LeaseLost,
     /// This worker ends and the time to drain is over.

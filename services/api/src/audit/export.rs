@@ -3,16 +3,13 @@
 use std::sync::Arc;
 
 use ::audit::{Filter, json};
-use auth::AuthError;
-use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream};
-use futures::{FutureExt as _, StreamExt as _};
+use futures::stream;
 use rpc::audit::v1::{ExportAuditRecordsRequest, ExportAuditRecordsResponse};
-use tonic::Status;
 
 use super::convert;
 use crate::context::{Call, Context};
 use crate::error::Error;
+use crate::upheld::{Entry, Upheld};
 
 /// Most records of one export.
 const MOST_RECORDS: u32 = 1_000_000;
@@ -23,9 +20,9 @@ const BATCH: u16 = 40;
 pub(super) fn export_audit_records(
     api: &Arc<Context>,
     call: Call<ExportAuditRecordsRequest>,
-) -> Result<BoxStream<'static, Result<ExportAuditRecordsResponse, Status>>, Error> {
-    let request = call.message;
-    let filter = convert::filter(request.filter, &call.caller)?;
+) -> Result<Upheld<ExportAuditRecordsResponse>, Error> {
+    let request = &call.message;
+    let filter = convert::filter(request.filter.clone(), &call.caller)?;
     if request.after_position < 0 {
         return Err(Error::invalid("after_position", "must not be negative"));
     }
@@ -35,7 +32,6 @@ pub(super) fn export_audit_records(
         Err(_) => return Err(Error::invalid("max_records", "must not be negative")),
     };
     let export = Export {
-        access: api.verifier.watch(&call.caller).boxed(),
         api: api.clone(),
         filter,
         position: request.after_position,
@@ -49,13 +45,11 @@ pub(super) fn export_audit_records(
             Err(error) => Some((Err(export.api.status(error)), None)),
         }
     });
-    Ok(messages.boxed())
+    Ok(Upheld::new(api, &call, Entry::Permission, messages))
 }
 
 struct Export {
     api: Arc<Context>,
-    /// Ends when the caller's credential does.
-    access: BoxFuture<'static, AuthError>,
     filter: Filter,
     position: i64,
     left: u32,
@@ -66,9 +60,6 @@ impl Export {
     async fn next(&mut self) -> Result<(ExportAuditRecordsResponse, bool), Error> {
         if self.api.drain.is_cancelled() {
             return Err(Error::ShuttingDown);
-        }
-        if let Some(refusal) = (&mut self.access).now_or_never() {
-            return Err(refusal.into());
         }
         let most = u16::try_from(self.left).unwrap_or(u16::MAX).min(BATCH);
         let audit = self.api.store.audit();

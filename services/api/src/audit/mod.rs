@@ -7,13 +7,13 @@ mod watch;
 
 use std::sync::Arc;
 
-use futures::stream::BoxStream;
 use rpc::audit::v1 as proto;
 use rpc::audit::v1::audit_service_server::AuditService;
 use tonic::{Request, Response, Status};
 
 use crate::context::Context;
 use crate::rpcs::rpcs;
+use crate::upheld::Upheld;
 
 /// Serves `pgmoor.audit.v1.AuditService`.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ rpcs! {
         list::list_audit_records(ListAuditRecordsRequest) -> ListAuditRecordsResponse;
     }
 
-    type WatchAuditRecordsStream = BoxStream<'static, Result<proto::WatchAuditRecordsResponse, Status>>;
+    type WatchAuditRecordsStream = Upheld<proto::WatchAuditRecordsResponse>;
 
     async fn watch_audit_records(
         &self,
@@ -34,7 +34,7 @@ rpcs! {
         self.0.answer(watch::watch_audit_records(&self.0, call).await)
     }
 
-    type ExportAuditRecordsStream = BoxStream<'static, Result<proto::ExportAuditRecordsResponse, Status>>;
+    type ExportAuditRecordsStream = Upheld<proto::ExportAuditRecordsResponse>;
 
     async fn export_audit_records(
         &self,

@@ -4,10 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::audit::Filter;
-use auth::AuthError;
-use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream};
-use futures::{FutureExt as _, StreamExt as _};
+use futures::stream;
 use rpc::audit::v1::{WatchAuditRecordsRequest, WatchAuditRecordsResponse};
 use tokio::time::{Instant, sleep};
 use tonic::Status;
@@ -15,6 +12,7 @@ use tonic::Status;
 use super::convert;
 use crate::context::{Call, Context};
 use crate::error::Error;
+use crate::upheld::{Entry, Upheld};
 
 /// Silence after which a message says that the watch lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -27,8 +25,8 @@ const BATCH: u16 = 200;
 pub(super) async fn watch_audit_records(
     api: &Arc<Context>,
     call: Call<WatchAuditRecordsRequest>,
-) -> Result<BoxStream<'static, Result<WatchAuditRecordsResponse, Status>>, Error> {
-    let filter = convert::filter(call.message.filter, &call.caller)?;
+) -> Result<Upheld<WatchAuditRecordsResponse>, Error> {
+    let filter = convert::filter(call.message.filter.clone(), &call.caller)?;
     let position = match call.message.after_position {
         Some(position) if position < 0 => {
             return Err(Error::invalid("after_position", "must not be negative"));
@@ -37,7 +35,6 @@ pub(super) async fn watch_audit_records(
         None => api.store.audit().position().await?,
     };
     let watch = Watch {
-        access: api.verifier.watch(&call.caller).boxed(),
         api: api.clone(),
         filter,
         position,
@@ -50,7 +47,7 @@ pub(super) async fn watch_audit_records(
             Err(status) => Some((Err(status), None)),
         }
     });
-    Ok(messages.boxed())
+    Ok(Upheld::new(api, &call, Entry::Permission, messages))
 }
 
 struct Watch {
@@ -58,8 +55,6 @@ struct Watch {
     filter: Filter,
     /// What the watcher has seen.
     position: i64,
-    /// Ends when the caller's credential does.
-    access: BoxFuture<'static, AuthError>,
     began: bool,
 }
 
@@ -74,7 +69,6 @@ impl Watch {
             }
             tokio::select! {
                 () = self.api.drain.cancelled() => return Err(self.api.status(Error::ShuttingDown)),
-                refusal = &mut self.access => return Err(refusal.into()),
                 () = sleep(INTERVAL) => {}
             }
         }

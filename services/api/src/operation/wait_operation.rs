@@ -1,8 +1,9 @@
 //! WaitOperation.
 
-use domain::access::Permission;
+use std::sync::Arc;
 use std::time::Duration;
 
+use domain::access::Permission;
 use rpc::operation::v1::{WaitOperationRequest, WaitOperationResponse};
 use tokio::time::{Instant, sleep_until};
 use tonic::metadata::MetadataMap;
@@ -11,6 +12,7 @@ use super::convert;
 use crate::context::{Call, Context};
 use crate::duration;
 use crate::error::Error;
+use crate::upheld::{self, Entry};
 use crate::{access, resource};
 
 /// How long a call waits where the request does not say.
@@ -22,7 +24,7 @@ const ANSWER_TIME: Duration = Duration::from_millis(500);
 /// Answers when the operation has ended, or the time is over, or the caller's own deadline is near, or this
 /// server goes away.
 pub(super) async fn wait_operation(
-    api: &Context,
+    api: &Arc<Context>,
     call: Call<WaitOperationRequest>,
     deadline: Option<Instant>,
 ) -> Result<WaitOperationResponse, Error> {
@@ -37,10 +39,11 @@ pub(super) async fn wait_operation(
     let mut operation = access::operation(api, &call.caller, id, Permission::OperationsRead).await?;
     if !operation.state.is_done() {
         tokio::select! {
+            biased;
             () = api.waits.ended(id) => {}
             () = sleep_until(enough) => {}
             () = api.drain.cancelled() => {}
-            refusal = api.verifier.watch(&call.caller) => return Err(refusal.into()),
+            refusal = upheld::refusal(api, &call, Entry::Operation(id)) => return Err(refusal),
         }
         operation = access::operation(api, &call.caller, id, Permission::OperationsRead).await?;
     }

@@ -1,7 +1,7 @@
 //! GetExecution, ResumeExecution, CancelExecution.
 
-use ::sessions::EventStream;
 use domain::session::{ExecutionName, SessionName};
+use rpc::events::EncodedEvents;
 use rpc::query::v1::{
     CancelExecutionRequest, CancelExecutionResponse, GetExecutionRequest, GetExecutionResponse,
     ResumeExecutionRequest,
@@ -11,6 +11,7 @@ use telemetry::rpc::Id;
 use super::sessions::note;
 use crate::context::{Call, Context};
 use crate::error::Error;
+use crate::upheld::Upheld;
 
 /// Reads the name of the execution that the call is about.
 pub(super) fn name(field: &str, name: &str) -> Result<ExecutionName, Error> {
@@ -45,13 +46,14 @@ pub(crate) async fn get_execution(
 pub(crate) async fn resume_execution(
     api: &Context,
     call: Call<ResumeExecutionRequest>,
-) -> Result<EventStream, Error> {
+) -> Result<Upheld<EncodedEvents>, Error> {
     let name = name("name", &call.message.name)?;
     let after = call.message.after_sequence;
     if after < 0 {
         return Err(Error::invalid("after_sequence", "must not be negative"));
     }
-    Ok(api.sessions.resume_execution(&call.token, name, after).await?)
+    let events = api.sessions.resume_execution(&call.token, name, after).await?;
+    Ok(Upheld::by_pooler(api, &call, events))
 }
 
 /// Asks for an execution to be cancelled.

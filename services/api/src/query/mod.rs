@@ -19,13 +19,14 @@ mod watch_session;
 
 use std::sync::Arc;
 
-use ::sessions::{EventStream, NotificationStream};
+use rpc::events::EncodedEvents;
 use rpc::query::v1 as proto;
 use rpc::query::v1::query_service_server::QueryService;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::context::Context;
 use crate::rpcs::rpcs;
+use crate::upheld::Upheld;
 
 /// Serves `pgmoor.query.v1.QueryService`.
 #[derive(Debug)]
@@ -47,43 +48,43 @@ rpcs! {
         transactions::rollback_transaction(RollbackTransactionRequest) -> RollbackTransactionResponse;
     }
 
-    type ExecuteStream = EventStream;
+    type ExecuteStream = Upheld<EncodedEvents>;
 
     async fn execute(
         &self,
         request: Request<proto::ExecuteRequest>,
-    ) -> Result<Response<EventStream>, Status> {
+    ) -> Result<Response<Upheld<EncodedEvents>>, Status> {
         let call = self.0.call(request)?;
         self.0.answer(execute::execute(&self.0, call).await)
     }
 
-    type ResumeExecutionStream = EventStream;
+    type ResumeExecutionStream = Upheld<EncodedEvents>;
 
     async fn resume_execution(
         &self,
         request: Request<proto::ResumeExecutionRequest>,
-    ) -> Result<Response<EventStream>, Status> {
+    ) -> Result<Response<Upheld<EncodedEvents>>, Status> {
         let call = self.0.call(request)?;
         self.0
             .answer(executions::resume_execution(&self.0, call).await)
     }
 
-    type FetchMoreStream = EventStream;
+    type FetchMoreStream = Upheld<EncodedEvents>;
 
     async fn fetch_more(
         &self,
         request: Request<proto::FetchMoreRequest>,
-    ) -> Result<Response<EventStream>, Status> {
+    ) -> Result<Response<Upheld<EncodedEvents>>, Status> {
         let call = self.0.call(request)?;
         self.0.answer(fetch_more::fetch_more(&self.0, call).await)
     }
 
-    type WatchSessionStream = NotificationStream;
+    type WatchSessionStream = Upheld<proto::WatchSessionResponse>;
 
     async fn watch_session(
         &self,
         request: Request<proto::WatchSessionRequest>,
-    ) -> Result<Response<NotificationStream>, Status> {
+    ) -> Result<Response<Self::WatchSessionStream>, Status> {
         let call = self.0.call(request)?;
         self.0.answer(watch_session::watch_session(&self.0, call).await)
     }

@@ -9,16 +9,17 @@ mod parent;
 mod read;
 mod watch;
 
-use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::Stream;
 use rpc::settings::v1 as proto;
 use rpc::settings::v1::settings_service_server::SettingsService;
 use tonic::{Request, Response, Status};
 
 use crate::context::Context;
 use crate::rpcs::rpcs;
+use crate::upheld::Upheld;
+
+pub(crate) use parent::allowed;
 
 /// Serves `pgmoor.settings.v1.SettingsService`.
 #[derive(Debug)]
@@ -32,8 +33,7 @@ rpcs! {
         change::reset_settings(ResetSettingsRequest) -> ResetSettingsResponse;
     }
 
-    type WatchSettingsStream =
-        Pin<Box<dyn Stream<Item = Result<proto::WatchSettingsResponse, Status>> + Send>>;
+    type WatchSettingsStream = Upheld<proto::WatchSettingsResponse>;
 
     async fn list_setting_definitions(
         &self,

@@ -37,6 +37,11 @@ pub(super) async fn layer(
     Ok(LayerName::User(user))
 }
 
+/// Whether the caller may see the layer.
+pub(crate) async fn allowed(api: &Context, caller: &Caller, parent: &str) -> Result<(), Error> {
+    layer(api, caller, "parent", parent).await.map(drop)
+}
+
 /// As [`layer`], for a change: the defaults are the administrators'.
 pub(super) async fn layer_to_change(
     api: &Context,

@@ -3,30 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::AuthError;
-use futures::future::BoxFuture;
-use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use futures::{Stream, stream};
 use rpc::settings::v1::{WatchSettingsRequest, WatchSettingsResponse};
 use store::settings::Layer as LayerName;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
-use super::{SettingsRpcs, convert, parent};
+use super::{convert, parent};
 use crate::context::{Call, Context};
 use crate::error::Error;
+use crate::upheld::{Entry, Upheld};
 
 /// Silence after which a message says that the watch lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-
-type Messages =
-    <SettingsRpcs as rpc::settings::v1::settings_service_server::SettingsService>::WatchSettingsStream;
 
 /// Follows the settings in force seen from a layer.
 pub(super) async fn watch_settings(
     api: &Arc<Context>,
     call: Call<WatchSettingsRequest>,
-) -> Result<Messages, Error> {
+) -> Result<Upheld<WatchSettingsResponse>, Error> {
     let layer = parent::layer(api, &call.caller, "parent", &call.message.parent).await?;
     if call.message.after_revision < 0 {
         return Err(Error::invalid("after_revision", "must not be negative"));
@@ -36,13 +32,13 @@ pub(super) async fn watch_settings(
     parent::cached(api, layer).await?;
     let watch = Watch {
         revisions: api.settings.subscribe(),
-        access: api.verifier.watch(&call.caller).boxed(),
         api: api.clone(),
         layer,
         after: call.message.after_revision,
         began: false,
     };
-    Ok(messages(watch).boxed())
+    let entry = Entry::Settings(call.message.parent.clone());
+    Ok(Upheld::new(api, &call, entry, messages(watch)))
 }
 
 struct Watch {
@@ -50,8 +46,6 @@ struct Watch {
     layer: LayerName,
     /// Goes up with every change of any layer.
     revisions: watch::Receiver<i64>,
-    /// Ends when the caller's credential does.
-    access: BoxFuture<'static, AuthError>,
     /// The revision the watcher has seen.
     after: i64,
     began: bool,
@@ -80,7 +74,6 @@ impl Watch {
             }
             tokio::select! {
                 () = self.api.drain.cancelled() => return Err(self.api.status(Error::ShuttingDown)),
-                refusal = &mut self.access => return Err(refusal.into()),
                 () = sleep_until(heartbeat) => return Ok(message),
                 // The sender lives in the cache, which `api` holds.
                 _ = self.revisions.changed() => {}

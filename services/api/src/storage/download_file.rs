@@ -4,64 +4,63 @@
 
 use std::sync::Arc;
 
-use auth::AuthError;
 use bytes::Bytes;
 use domain::access::Caller;
-use futures::future::BoxFuture;
-use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use domain::id::BackupId;
+use futures::{Stream, StreamExt as _, stream};
 use rpc::storage::v1::{DownloadFileRequest, DownloadFileResponse};
 use storage::{ArtifactKey, ByteStream, Fingerprint, Sha256Hex, StorageError};
 use tonic::Status;
 
-use super::{StorageRpcs, failed, name};
+use super::{failed, name};
 use crate::access;
 use crate::context::{Call, Context};
 use crate::error::Error;
 use crate::resource;
+use crate::upheld::{Entry, Upheld};
 
 /// Most bytes of a piece.
 const MAX_PIECE_BYTES: usize = 1024 * 1024;
-
-type Pieces = <StorageRpcs as rpc::storage::v1::storage_service_server::StorageService>::DownloadFileStream;
 
 /// Streams a file or a backup's artifact of the caller from an offset. The first message has its size.
 pub(super) async fn download_file(
     api: &Arc<Context>,
     call: Call<DownloadFileRequest>,
-) -> Result<Pieces, Error> {
-    let name = call.message.name;
+) -> Result<Upheld<DownloadFileResponse>, Error> {
+    let name = call.message.name.clone();
     let offset =
         u64::try_from(call.message.offset).map_err(|_| Error::invalid("offset", "must not be negative"))?;
-    let (size, content) = if name.starts_with("backups/") {
-        artifact(api, &call.caller, &name, offset).await?
+    let (entry, size, content) = if name.starts_with("backups/") {
+        let id = resource::backup("name", &name)?;
+        let (size, content) = artifact(api, &call.caller, (id, &name), offset).await?;
+        (Entry::BackupContents(id), size, content)
     } else {
         let path = name::path("name", &name, &call.caller)?;
         let found = api.files.download(call.caller.user, &path, offset).await;
         let (file, content) = found.map_err(|error| failed(error, &name))?;
-        (file.size, content)
+        (Entry::Permission, file.size, content)
     };
     let first = DownloadFileResponse {
         data: Bytes::new(),
         size_bytes: name::size(size),
     };
     let download = Download {
-        access: api.verifier.watch(&call.caller).boxed(),
         api: api.clone(),
         name,
         content,
         rest: Bytes::new(),
     };
-    Ok(stream::iter([Ok(first)]).chain(pieces(download)).boxed())
+    let messages = stream::iter([Ok(first)]).chain(pieces(download));
+    Ok(Upheld::new(api, &call, entry, messages))
 }
 
 /// A backup's artifact.
 async fn artifact(
     api: &Context,
     caller: &Caller,
-    name: &str,
+    (id, name): (BackupId, &str),
     offset: u64,
 ) -> Result<(u64, ByteStream), Error> {
-    let id = resource::backup("name", name)?;
     let artifact = access::backup_contents(api, caller, id).await?.artifact;
     let invalid = || Error::ArtifactInvalid {
         problem: "the backup's artifact is missing".to_owned(),
@@ -81,8 +80,6 @@ async fn artifact(
 
 struct Download {
     api: Arc<Context>,
-    /// Ends when the caller's credential does.
-    access: BoxFuture<'static, AuthError>,
     name: String,
     content: ByteStream,
     /// What was read and is too much for one piece.
@@ -110,12 +107,7 @@ impl Download {
     /// The next piece; none after the last.
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         if self.rest.is_empty() {
-            let read = tokio::select! {
-                biased;
-                refusal = &mut self.access => return Err(refusal.into()),
-                read = self.content.next() => read,
-            };
-            match read {
+            match self.content.next().await {
                 None => return Ok(None),
                 Some(bytes) => self.rest = bytes.map_err(|error| failed(error, &self.name))?,
             }

@@ -11,16 +11,15 @@ mod name;
 mod upload_file;
 mod write_file;
 
-use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::Stream;
 use rpc::storage::v1 as proto;
 use rpc::storage::v1::storage_service_server::StorageService;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::context::Context;
 use crate::rpcs::rpcs;
+use crate::upheld::Upheld;
 
 pub(crate) use failure::failed;
 pub(crate) use name::path;
@@ -36,7 +35,7 @@ rpcs! {
         delete_file::delete_file(DeleteFileRequest) -> DeleteFileResponse;
     }
 
-    type DownloadFileStream = Pin<Box<dyn Stream<Item = Result<proto::DownloadFileResponse, Status>> + Send>>;
+    type DownloadFileStream = Upheld<proto::DownloadFileResponse>;
 
     async fn upload_file(
         &self,

@@ -1,8 +1,8 @@
 //! UploadFile: the first message says what is uploaded, the others are its data.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use auth::AuthError;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use rpc::storage::v1::upload_file_request::Kind;
@@ -14,18 +14,19 @@ use tonic::Streaming;
 use super::{failed, name};
 use crate::context::{Call, Context};
 use crate::error::{Error, Violations};
+use crate::upheld::{self, Entry};
 
 /// How long a client may be silent. A dead connection is noticed sooner, by keepalive.
 const MAX_SILENCE: Duration = Duration::from_secs(120);
 
 /// Writes a file of the caller from a stream. It appears whole or not at all.
 pub(super) async fn upload_file(
-    api: &Context,
+    api: &Arc<Context>,
     call: Call<Streaming<UploadFileRequest>>,
 ) -> Result<UploadFileResponse, Error> {
     let owner = call.caller.user;
     let mut messages = Messages {
-        access: api.verifier.watch(&call.caller).boxed(),
+        access: upheld::refusal(api, &call, Entry::Permission).boxed(),
         stream: call.message,
     };
     let Some(Kind::Start(start)) = messages.next().await? else {
@@ -82,15 +83,15 @@ async fn copy(upload: &mut Upload, messages: &mut Messages, name: &str) -> Resul
 /// What the client sends, as long as it may.
 struct Messages {
     stream: Streaming<UploadFileRequest>,
-    /// Ends when the caller's credential does.
-    access: BoxFuture<'static, AuthError>,
+    /// Ends when the caller may not go on.
+    access: BoxFuture<'static, Error>,
 }
 
 impl Messages {
     /// The next message; none after the last.
     async fn next(&mut self) -> Result<Option<Kind>, Error> {
         let message = tokio::select! {
-            refusal = &mut self.access => return Err(refusal.into()),
+            refusal = &mut self.access => return Err(refusal),
             message = timeout(MAX_SILENCE, self.stream.message()) => message,
         };
         let message = message.map_err(|_| Error::Stalled { limit: MAX_SILENCE })??;

@@ -19,6 +19,7 @@ mod service_accounts;
 mod settings;
 mod sharing;
 mod surface;
+mod upheld;
 mod users;
 mod watch;
 mod work;

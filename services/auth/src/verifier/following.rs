@@ -16,9 +16,12 @@ use crate::access_token::SKEW;
 use crate::standing::{Revoked, UserState};
 
 impl TokenVerifier {
-    /// Asks what was revoked since it was last asked.
+    /// Asks what was revoked since it was last asked, and whether the rules changed.
     pub(crate) async fn hear(&self) -> Result<(), StoreError> {
-        let heard = self.hear_revocations().await;
+        let heard = match self.hear_revocations().await {
+            Ok(()) => self.hear_policy().await,
+            failed => failed,
+        };
         let was_deaf = self.deaf.swap(heard.is_err(), Ordering::Relaxed);
         heard?;
         if was_deaf {

@@ -7,5 +7,6 @@ mod cancelling;
 mod failing;
 mod losing;
 mod restoring;
+mod revoking;
 mod slots;
 mod world;

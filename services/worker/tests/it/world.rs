@@ -185,6 +185,11 @@ impl World {
         Running { shutdown, tasks }
     }
 
+    /// A connection to the config database as its owner.
+    pub(crate) async fn config(&self) -> Connection {
+        self.config.connect().await
+    }
+
     /// The name of the config database.
     pub(crate) fn config_name(&self) -> &str {
         self.config.name()
@@ -273,6 +278,28 @@ impl World {
             attempts,
         )
         .await
+    }
+
+    /// A restore of the backup that somebody else asks for.
+    pub(crate) async fn restore_as(&self, owner: UserId, backup: BackupId) -> OperationId {
+        let request = RestoreRequest {
+            file: None,
+            clean: false,
+            single_transaction: true,
+        };
+        let new = NewOperation {
+            id: OperationId::generate(&SystemRandom),
+            owner_id: owner,
+            kind: OperationKind::Restore,
+            server_id: self.server.id,
+            database: name(self.target.name()),
+            backup_id: Some(backup),
+            request: request.to_json(),
+            max_attempts: RestoreRequest::MAX_ATTEMPTS,
+            request_id: None,
+        };
+        self.store.operations().enqueue(&new).await.unwrap();
+        new.id
     }
 
     async fn enqueue(

@@ -1,0 +1,233 @@
+//! What goes on after its call was let in ends when what allowed it is taken away.
+
+use std::time::Duration;
+
+use prost_reflect::DescriptorPool;
+use rpc::access::v1::{
+    AccessLevel, CreateGrantRequest, CreateRoleBindingRequest, DeleteGrantRequest, DeleteRoleBindingRequest,
+    Grant, RoleBinding,
+};
+use rpc::audit::v1::WatchAuditRecordsRequest;
+use rpc::errors::v1::ErrorReason;
+use rpc::operation::v1::WaitOperationRequest;
+use rpc::settings::v1::WatchSettingsRequest;
+use rpc::storage::v1::DownloadFileRequest;
+use rpc::user::v1::{UpdateUserRequest, User};
+use tokio::time::{interval, timeout};
+use tonic::{Code, Status, Streaming};
+
+use crate::work::{Worker, server, start_backup, wish};
+use crate::world::{ADMIN, Caller, DEADLINE, REVOCATION_DEADLINE, World, assert_fails};
+
+const MIB: usize = 1024 * 1024;
+
+/// The streams that an API instance decides upon again, by tests in this file or by the entry they share with one of them.
+const BY_THE_INSTANCE: [&str; 4] = [
+    "/pgmoor.audit.v1.AuditService/ExportAuditRecords",
+    "/pgmoor.audit.v1.AuditService/WatchAuditRecords",
+    "/pgmoor.settings.v1.SettingsService/WatchSettings",
+    "/pgmoor.storage.v1.StorageService/DownloadFile",
+];
+/// The streams of sessions, which their pooler ends with them.
+const BY_THE_POOLER: [&str; 4] = [
+    "/pgmoor.query.v1.QueryService/Execute",
+    "/pgmoor.query.v1.QueryService/FetchMore",
+    "/pgmoor.query.v1.QueryService/ResumeExecution",
+    "/pgmoor.query.v1.QueryService/WatchSession",
+];
+
+#[test]
+fn somebody_decides_again_about_every_stream() {
+    let pool = DescriptorPool::decode(rpc::descriptors::PUBLIC).unwrap();
+    let mut streams: Vec<_> = pool
+        .services()
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+        .filter(prost_reflect::MethodDescriptor::is_server_streaming)
+        .map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()))
+        .collect();
+    streams.sort_unstable();
+    let mut known = [BY_THE_INSTANCE, BY_THE_POOLER].concat();
+    known.sort_unstable();
+    assert_eq!(
+        streams, known,
+        "say here who decides about a stream while it is open"
+    );
+}
+
+async fn bind(admin: &Caller, role: &str, member: &str) -> String {
+    let role_binding = RoleBinding {
+        role: role.to_owned(),
+        member: member.to_owned(),
+        ..RoleBinding::default()
+    };
+    let request = CreateRoleBindingRequest {
+        role_binding: Some(role_binding),
+    };
+    let bound = admin.roles().create_role_binding(request).await.unwrap();
+    bound.into_inner().role_binding.unwrap().name
+}
+
+async fn unbind(admin: &Caller, name: String) {
+    let request = DeleteRoleBindingRequest { name };
+    admin.roles().delete_role_binding(request).await.unwrap();
+}
+
+/// Reads what still comes.
+async fn ended<T>(stream: &mut Streaming<T>) -> Result<(), Status> {
+    let end = async {
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(()),
+                Err(status) => return Err(status),
+            }
+        }
+    };
+    timeout(REVOCATION_DEADLINE, end).await.expect("an end in time")
+}
+
+#[tokio::test]
+async fn watch_of_the_trail_ends_on_the_other_instance_with_the_role() {
+    let world = World::start().await;
+    let admin = world.a.login(ADMIN).await;
+    let alice = world.member("alice").await;
+    let bound = bind(&admin, "roles/auditor", &alice.name).await;
+    let there = world.b.with_token(alice.caller.token.as_deref().unwrap());
+    let mut watch = harness::eventually(DEADLINE, "the role is known", async || {
+        let request = WatchAuditRecordsRequest::default();
+        there.audit().watch_audit_records(request).await
+    })
+    .await
+    .into_inner();
+    watch.message().await.unwrap().unwrap();
+    // A change that takes nothing from them changes nothing.
+    let other = bind(&admin, "roles/operator", &alice.name).await;
+    unbind(&admin, other).await;
+    let quiet = timeout(Duration::from_secs(2), async {
+        loop {
+            watch.message().await.unwrap().expect("the watch goes on");
+        }
+    });
+    quiet.await.unwrap_err();
+
+    unbind(&admin, bound).await;
+    assert_fails(
+        ended(&mut watch).await,
+        Code::PermissionDenied,
+        ErrorReason::AccessRevoked,
+    );
+}
+
+#[tokio::test]
+async fn watch_of_anothers_settings_ends_when_its_watcher_administers_no_more() {
+    let world = World::start().await;
+    let admin = world.a.login(ADMIN).await;
+    let (alice, bob) = (world.member("alice").await, world.member("bob").await);
+    let set = async |administrator| {
+        let user = User {
+            name: alice.name.clone(),
+            administrator,
+            ..User::default()
+        };
+        let request = UpdateUserRequest {
+            user: Some(user),
+            update_mask: Some(prost_types::FieldMask {
+                paths: vec!["administrator".to_owned()],
+            }),
+        };
+        admin.users().update_user(request).await.unwrap();
+    };
+    set(true).await;
+    let mut watch = harness::eventually(DEADLINE, "the administrator is known", async || {
+        let request = WatchSettingsRequest {
+            parent: bob.name.clone(),
+            after_revision: 0,
+        };
+        alice.caller.settings().watch_settings(request).await
+    })
+    .await
+    .into_inner();
+    watch.message().await.unwrap().unwrap();
+    set(false).await;
+    assert_fails(
+        ended(&mut watch).await,
+        Code::PermissionDenied,
+        ErrorReason::AccessRevoked,
+    );
+}
+
+#[tokio::test]
+async fn download_of_a_backup_ends_with_the_grant_however_slow_its_reader_is() {
+    let world = World::start().await;
+    let admin = world.a.login(ADMIN).await;
+    let alice = world.member("alice").await;
+    let server = server(&admin).await;
+    start_backup(&admin, wish(&server)).await.unwrap();
+    let backup = Worker::of(&world).await.back_up(&vec![7; 40 * MIB]).await;
+    // To see the backup, and to see what is in it.
+    bind(&admin, "roles/auditor", &alice.name).await;
+    let grant = CreateGrantRequest {
+        parent: server,
+        grant: Some(Grant {
+            member: alice.name.clone(),
+            access: AccessLevel::ReadOnly.into(),
+            ..Grant::default()
+        }),
+    };
+    let grant = admin.grants().create_grant(grant).await.unwrap().into_inner();
+    let request = DownloadFileRequest {
+        name: backup,
+        offset: 0,
+    };
+    let pieces = alice.caller.files().download_file(request).await.unwrap();
+    let mut pieces = pieces.into_inner();
+    pieces.message().await.unwrap().unwrap();
+    let revoked = DeleteGrantRequest {
+        name: grant.grant.unwrap().name,
+        ..DeleteGrantRequest::default()
+    };
+    admin.grants().delete_grant(revoked).await.unwrap();
+    // 40 messages, four in a second.
+    let mut pace = interval(Duration::from_millis(250));
+    let status = loop {
+        pace.tick().await;
+        match pieces.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("all of it was sent"),
+            Err(status) => break status,
+        }
+    };
+    let (code, why) = (Code::PermissionDenied, ErrorReason::AccessRevoked);
+    assert_fails(Err::<(), _>(status), code, why);
+}
+
+#[tokio::test]
+async fn wait_for_an_operation_of_somebody_else_ends_with_the_role() {
+    let world = World::start().await;
+    let admin = world.a.login(ADMIN).await;
+    let alice = world.member("alice").await;
+    let server = server(&admin).await;
+    let name = start_backup(&admin, wish(&server)).await.unwrap().name;
+    let bound = bind(&admin, "roles/auditor", &alice.name).await;
+    let request = WaitOperationRequest {
+        name,
+        timeout: Some(prost_types::Duration {
+            seconds: 120,
+            nanos: 0,
+        }),
+    };
+    let mut operations = alice.caller.operations();
+    let wait = operations.wait_operation(request);
+    let revoke = async {
+        // The wait is under way when the role is taken.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        unbind(&admin, bound).await;
+    };
+    let both = async { tokio::join!(wait, revoke).0 };
+    let answer = timeout(REVOCATION_DEADLINE + Duration::from_secs(1), both).await;
+    assert_fails(
+        answer.expect("an answer in time"),
+        Code::PermissionDenied,
+        ErrorReason::AccessRevoked,
+    );
+}
