@@ -41,6 +41,8 @@ pub enum LoginFailure {
     FlowNotOffered,
     /// No rule lets the workload in.
     WorkloadNotAllowed,
+    /// The person says that they did not begin it.
+    Declined,
 }
 
 impl LoginFailure {
@@ -61,6 +63,7 @@ impl LoginFailure {
             Self::UserDisabled => (Code::PermissionDenied, ErrorReason::LoginUserDisabled),
             Self::FlowNotOffered => (Code::FailedPrecondition, ErrorReason::LoginFlowNotOffered),
             Self::WorkloadNotAllowed => (Code::PermissionDenied, ErrorReason::WorkloadNotAllowed),
+            Self::Declined => (Code::PermissionDenied, ErrorReason::LoginDeclined),
         }
     }
 
@@ -88,6 +91,7 @@ impl LoginFailure {
             Some(ErrorReason::LoginGroupsOverage) => Self::GroupsOverage,
             Some(ErrorReason::LoginUserDisabled) => Self::UserDisabled,
             Some(ErrorReason::LoginFlowNotOffered) => Self::FlowNotOffered,
+            Some(ErrorReason::LoginDeclined) => Self::Declined,
             // A later version's.
             _ => Self::Unknown,
         }
@@ -111,6 +115,7 @@ impl fmt::Display for LoginFailure {
             Self::UserDisabled => "the user is disabled",
             Self::FlowNotOffered => "the provider does not offer this way of logging in",
             Self::WorkloadNotAllowed => "no rule lets this workload in",
+            Self::Declined => "the person who was asked did not confirm the login",
         })
     }
 }
@@ -157,6 +162,7 @@ mod tests {
             LoginFailure::UsernameTaken,
             LoginFailure::GroupsOverage,
             LoginFailure::UserDisabled,
+            LoginFailure::Declined,
         ] {
             assert_eq!(LoginFailure::from_stored(&failure.to_stored()), failure);
         }

@@ -18,6 +18,7 @@ mod exit;
 mod globals;
 mod interrupts;
 mod io;
+mod loopback;
 mod output;
 mod password;
 mod profile;

@@ -3,6 +3,8 @@
 //! Invariant: an attempt is claimed once, whoever sends its state how often, and its outcome is collected once. What is needed
 //! to go on with one is not in its row: the state, the client's verifier and the key of what is sealed are elsewhere.
 
+mod confirmation;
+
 use std::time::Duration;
 
 use domain::id::{LoginAttemptId, UserId};
@@ -11,6 +13,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use self::confirmation::DecidedLoginAttempt;
 use crate::error::{StoreError, store_variant};
 use crate::{Store, seconds};
 
@@ -43,6 +46,10 @@ pub struct NewLoginAttempt {
     pub lifetime: Duration,
     /// How long to wait between two questions, for a login on another device.
     pub poll_interval: Option<Duration>,
+    /// With what it is begun, as the client says.
+    pub client_name: Option<String>,
+    /// From where.
+    pub address: Option<String>,
 }
 
 /// Why an attempt was not begun.
@@ -73,6 +80,10 @@ pub struct ClaimedLoginAttempt {
     pub redirect_uri: Option<String>,
     /// What goes on needs, encrypted.
     pub sealed: Vec<u8>,
+    /// With what it was begun, as the client says.
+    pub client_name: Option<String>,
+    /// From where.
+    pub address: Option<String>,
 }
 
 /// How an attempt stands.
@@ -162,9 +173,10 @@ impl LoginAttempts<'_> {
         }
         let expires = sqlx::query_scalar(
             "INSERT INTO pgmoor.login_attempts (id, provider, state_hash, code_challenge, confirmation_code, \
-             redirect_uri, sealed, expire_time, poll_interval, next_poll_time) \
+             redirect_uri, sealed, expire_time, poll_interval, next_poll_time, client_name, address) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp() + make_interval(secs => $8), \
-             make_interval(secs => $9), clock_timestamp() + make_interval(secs => $9)) RETURNING expire_time",
+             make_interval(secs => $9), clock_timestamp() + make_interval(secs => $9), $10, $11) \
+             RETURNING expire_time",
         )
         .bind(new.id.as_uuid())
         .bind(new.provider)
@@ -175,37 +187,44 @@ impl LoginAttempts<'_> {
         .bind(new.sealed)
         .bind(seconds(new.lifetime))
         .bind(new.poll_interval.map(seconds))
+        .bind(new.client_name)
+        .bind(new.address)
         .fetch_one(&mut *tx)
         .await?;
         tx.commit().await?;
         Ok(expires)
     }
 
-    /// Takes the attempt with this state, if there is one that nobody took before.
+    /// Takes the attempt with this state, if there is one of this provider that nobody took before.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn claim(&self, state_hash: &SecretHash) -> Result<Option<ClaimedLoginAttempt>, StoreError> {
+    pub async fn claim(
+        &self,
+        provider: &str,
+        state_hash: &SecretHash,
+    ) -> Result<Option<ClaimedLoginAttempt>, StoreError> {
         let mut connection = self.store.acquire().await?;
         let row: Option<ClaimedRow> = sqlx::query_as(
             "UPDATE pgmoor.login_attempts SET claim_time = clock_timestamp() \
-             WHERE state_hash = $1 AND claim_time IS NULL AND expire_time > clock_timestamp() \
+             WHERE state_hash = $1 AND provider = $2 AND claim_time IS NULL AND expire_time > clock_timestamp() \
              AND failure IS NULL \
-             RETURNING id, provider, code_challenge, confirmation_code, redirect_uri, sealed",
+             RETURNING id, provider, code_challenge, confirmation_code, redirect_uri, sealed, client_name, address",
         )
         .bind(state_hash.as_slice())
+        .bind(provider)
         .fetch_optional(&mut *connection)
         .await?;
-        Ok(row.map(
-            |(id, provider, code_challenge, confirmation_code, redirect_uri, sealed)| ClaimedLoginAttempt {
-                id: LoginAttemptId::from_uuid(id),
-                provider,
-                code_challenge,
-                confirmation_code,
-                redirect_uri,
-                sealed,
-            },
-        ))
+        Ok(row.map(|row| ClaimedLoginAttempt {
+            id: LoginAttemptId::from_uuid(row.id),
+            provider: row.provider,
+            code_challenge: row.code_challenge,
+            confirmation_code: row.confirmation_code,
+            redirect_uri: row.redirect_uri,
+            sealed: row.sealed,
+            client_name: row.client_name,
+            address: row.address,
+        }))
     }
 
     /// Writes down that an attempt came to a user. False where it is over.
@@ -347,8 +366,17 @@ impl LoginAttempts<'_> {
     }
 }
 
-/// Id, provider, challenge, confirmation code, redirect, what is sealed.
-type ClaimedRow = (Uuid, String, String, String, Option<String>, Vec<u8>);
+#[derive(sqlx::FromRow)]
+struct ClaimedRow {
+    id: Uuid,
+    provider: String,
+    code_challenge: String,
+    confirmation_code: String,
+    redirect_uri: Option<String>,
+    sealed: Vec<u8>,
+    client_name: Option<String>,
+    address: Option<String>,
+}
 
 /// User, provider, issuer, subject, the provider's token.
 type CollectedRow = (Uuid, String, String, String, Option<Vec<u8>>);

@@ -65,10 +65,10 @@ pub struct OidcOptions {
 }
 
 impl OidcOptions {
-    /// Where providers send browsers back.
+    /// Where a provider sends browsers back.
     #[must_use]
-    pub fn redirect_uri(external_port: u16) -> String {
-        format!("http://127.0.0.1:{external_port}/oidc/callback")
+    pub fn redirect_uri(external_port: u16, provider: &str) -> String {
+        format!("http://127.0.0.1:{external_port}/oidc/callback/{provider}")
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) async fn start_login(
         code_challenge: request.code_challenge,
         flow,
         address: origin.address,
+        client_name: origin.client_name,
     };
     begin
         .check()

@@ -1,26 +1,32 @@
-//! GET /oidc/callback.
+//! GET /oidc/callback/{provider}.
 
 use ::auth::provider_logins::{CallbackEnd, CallbackQuery};
-use axum::extract::{RawQuery, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{HttpPort, pages};
+use super::{HttpPort, confirm, pages};
 
 /// Longest query that is looked at, in bytes.
 const MAX_QUERY_BYTES: usize = 16 * 1024;
 
-/// Ends a login with what its browser came back with.
-pub(super) async fn callback(State(port): State<HttpPort>, RawQuery(query): RawQuery) -> Response {
+/// Goes on with a login whose browser came back from a provider.
+pub(super) async fn callback(
+    State(port): State<HttpPort>,
+    Path(provider): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
     let Some(query) = read(query.as_deref().unwrap_or_default()) else {
         return pages::failed(
             StatusCode::BAD_REQUEST,
             "This address is not one a provider sends.",
         );
     };
-    match port.provider_logins.callback(query).await {
-        Ok(CallbackEnd::Page { confirmation_code }) => pages::done(&confirmation_code),
+    match port.provider_logins.callback(&provider, query).await {
+        Ok(CallbackEnd::Confirm(confirmation)) => {
+            confirm::ask(&confirmation, port.provider_logins.is_external_url_secure())
+        }
         Ok(CallbackEnd::Redirect { uri, code }) => pages::back_to_client(&uri, code.expose_secret()),
         Ok(CallbackEnd::Failed(failure)) => pages::failed(
             StatusCode::FORBIDDEN,

@@ -1,10 +1,11 @@
 //! The HTTP port: where a provider sends the browser back, and what others check our tokens with. Apart from the gRPC port,
 //! since balancers treat the two differently.
 //!
-//! Invariant: no page repeats anything of the request, and no address leads anywhere but to the port on the loopback that the
-//! login was begun with.
+//! Invariant: no page repeats anything of the request, what clients and providers say is shown as text, and no address leads
+//! anywhere but to the port on the loopback that the login was begun with.
 
 mod callback;
+mod confirm;
 mod pages;
 
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use std::time::Duration;
 
 use ::auth::{ProviderLogins, published_keys};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -38,10 +39,12 @@ impl HttpPort {
     /// Serves until `stop`.
     pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
         let router = Router::new()
-            .route("/oidc/callback", get(callback::callback))
+            .route("/oidc/callback/{provider}", get(callback::callback))
+            .route("/oidc/confirm", post(confirm::confirm))
             .route("/.well-known/jwks.json", get(jwks))
             .route("/healthz", get(healthz))
             .fallback(async || pages::not_found())
+            .layer(DefaultBodyLimit::max(confirm::MAX_FORM_BYTES))
             .layer(GlobalConcurrencyLimitLayer::new(CONCURRENT))
             .with_state(self);
         let stopped = stop.clone();

@@ -37,6 +37,8 @@ pub struct BeginLogin {
     pub flow: Flow,
     /// Where the call comes from.
     pub address: Option<String>,
+    /// The client, as it says itself.
+    pub client_name: Option<String>,
 }
 
 /// How the person goes on.
@@ -44,7 +46,7 @@ pub struct BeginLogin {
 pub enum Flow {
     /// In a browser.
     Browser {
-        /// Where the browser goes at the end, on the client's loopback.
+        /// Where the browser goes at the end, on the client's loopback. Without it the person is asked whether they began it.
         redirect_uri: Option<String>,
     },
     /// On another device.
@@ -58,7 +60,7 @@ pub struct BegunLogin {
     pub id: LoginAttemptId,
     /// What the person does.
     pub presentation: Presentation,
-    /// To be compared with what the page at the end shows.
+    /// To be compared with what the page shows that asks for confirmation.
     pub confirmation_code: String,
     /// When it is over.
     pub expire_time: OffsetDateTime,
@@ -146,7 +148,10 @@ impl ProviderLogins {
         };
         let (state_hash, going, presentation, redirect_uri, lifetime, device_interval) = match begin.flow {
             Flow::Browser { redirect_uri } => {
-                let authorization = provider.authorize(&self.redirect_uri()?).await.map_err(failed)?;
+                let authorization = provider
+                    .authorize(&self.redirect_uri(provider)?)
+                    .await
+                    .map_err(failed)?;
                 let going = Going::Browser {
                     nonce: authorization.nonce.expose_secret().to_owned(),
                     pkce_verifier: authorization.pkce_verifier.expose_secret().to_owned(),
@@ -191,6 +196,8 @@ impl ProviderLogins {
             sealed,
             lifetime,
             poll_interval: device_interval,
+            client_name: begin.client_name,
+            address: begin.address,
         };
         let expire_time = match self.parts.store.login_attempts().create(new).await {
             Ok(expire_time) => expire_time,
@@ -263,6 +270,7 @@ mod tests {
             code_challenge: challenge.to_owned(),
             flow: Flow::Device,
             address: None,
+            client_name: None,
         };
         let good = BASE64URL_NOPAD.encode(&[7; 32]);
         assert!(begin(&good).check().is_ok());

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use store::login_attempts::{ClaimedLoginAttempt, LoginOutcome};
 
-use super::{Going, ProviderLogins};
+use super::{Confirmation, Going, ProviderLogins};
 use crate::error::AuthError;
 use crate::login_failure::LoginFailure;
 use crate::login_key::Purpose;
@@ -30,12 +30,9 @@ pub struct CallbackQuery {
 /// What the browser is shown.
 #[derive(Debug, Clone)]
 pub enum CallbackEnd {
-    /// The login has ended well.
-    Page {
-        /// To be compared with what the client shows.
-        confirmation_code: String,
-    },
-    /// The same, and the browser goes on to the client.
+    /// The person is asked whether they began this login: nobody collects it before they say so.
+    Confirm(Box<Confirmation>),
+    /// The login has ended well, and the browser goes on to the client, on its own machine.
     Redirect {
         /// Where the client listens.
         uri: String,
@@ -47,17 +44,18 @@ pub enum CallbackEnd {
 }
 
 impl ProviderLogins {
-    /// Ends a login with what its browser came back with. What became of it is written down for its collector.
+    /// Goes on with a login whose browser came back from `provider`. What became of it is written down for its collector.
     ///
     /// # Errors
     /// [`AuthError::Unavailable`].
-    pub async fn callback(&self, query: CallbackQuery) -> Result<CallbackEnd, AuthError> {
+    pub async fn callback(&self, provider: &str, query: CallbackQuery) -> Result<CallbackEnd, AuthError> {
         let state = query.state.as_deref().filter(|state| state.len() <= MAX_BYTES);
         let Some(state) = state else {
             return Ok(CallbackEnd::Failed(LoginFailure::Unknown));
         };
         let hash = Sha256::digest(state).into();
-        let claimed = self.parts.store.login_attempts().claim(&hash).await;
+        // The state of another provider's login is none here: the code that came with it may be for somebody else's eyes.
+        let claimed = self.parts.store.login_attempts().claim(provider, &hash).await;
         let Some(attempt) = claimed.map_err(|error| self.store_error("claiming a login", &error))? else {
             return Ok(CallbackEnd::Failed(LoginFailure::Unknown));
         };
@@ -109,7 +107,7 @@ impl ProviderLogins {
         let grant = provider
             .exchange_code(
                 code.expose_secret().to_owned(),
-                &self.redirect_uri()?,
+                &self.redirect_uri(provider)?,
                 &SecretString::from(pkce_verifier),
                 &SecretString::from(nonce),
                 self.parts.clock.now(),
@@ -117,34 +115,22 @@ impl ProviderLogins {
             .await
             .map_err(refused)?;
         let admitted = self.admit(provider, &grant).await?;
-        let redirect = attempt.redirect_uri.clone().map(|uri| {
-            let code = data_encoding::HEXLOWER.encode(&random::bytes::<32>(&*self.parts.random));
-            (uri, code)
-        });
-        let outcome = LoginOutcome {
-            user_id: admitted.user,
-            issuer: admitted.issuer,
-            subject: admitted.subject,
-            provider_token: admitted.provider_token,
-            redirect_code_hash: redirect.as_ref().map(|(_, code)| Sha256::digest(code).into()),
+        let Some(uri) = attempt.redirect_uri.clone() else {
+            return self.ask_to_confirm(provider, attempt, admitted).await;
         };
-        let completed = self
-            .parts
-            .store
-            .login_attempts()
-            .complete(attempt.id, outcome)
-            .await;
+        let code = data_encoding::HEXLOWER.encode(&random::bytes::<32>(&*self.parts.random));
+        let outcome = LoginOutcome {
+            redirect_code_hash: Some(Sha256::digest(&code).into()),
+            ..admitted.outcome()
+        };
+        let attempts = self.parts.store.login_attempts();
+        let completed = attempts.complete(attempt.id, outcome).await;
         if !completed.map_err(|error| self.store_error("writing a login down", &error))? {
             return Ok(CallbackEnd::Failed(LoginFailure::Unknown));
         }
-        Ok(match redirect {
-            Some((uri, code)) => CallbackEnd::Redirect {
-                uri,
-                code: SecretString::from(code),
-            },
-            None => CallbackEnd::Page {
-                confirmation_code: attempt.confirmation_code.clone(),
-            },
+        Ok(CallbackEnd::Redirect {
+            uri,
+            code: SecretString::from(code),
         })
     }
 

@@ -7,7 +7,7 @@ use domain::id::LoginAttemptId;
 use oidc::DevicePoll;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
-use store::login_attempts::{CollectedLogin, LoginAttempt, LoginOutcome};
+use store::login_attempts::{CollectedLogin, LoginAttempt};
 use store::logins::{LoginOrigin, ProviderOrigin};
 use subtle::ConstantTimeEq as _;
 use tokio::time::{Instant, sleep};
@@ -167,14 +167,7 @@ impl ProviderLogins {
         };
         match granted {
             Ok(admitted) => {
-                let outcome = LoginOutcome {
-                    user_id: admitted.user,
-                    issuer: admitted.issuer,
-                    subject: admitted.subject,
-                    provider_token: admitted.provider_token,
-                    redirect_code_hash: None,
-                };
-                let completed = store.complete(id, outcome).await;
+                let completed = store.complete(id, admitted.outcome()).await;
                 completed.map_err(|error| self.store_error("writing a login down", &error))
             }
             Err(AuthError::Login(failure)) => {

@@ -1,7 +1,8 @@
 //! Logging in with an OpenID provider. For API instances only.
 //!
-//! A client begins a login and keeps a secret of its own; a browser ends it, on any instance; the client collects the tokens
-//! with its secret, from any instance. What goes on in between is a row of the config database.
+//! A client begins a login and keeps a secret of its own; a browser comes back, on any instance; its person says that the login
+//! is theirs; the client collects the tokens with its secret, from any instance. What goes on in between is a row of the config
+//! database.
 //!
 //! Invariant: who reads that row cannot go on with the login. The state is there as a hash, what the provider's answer is
 //! checked with is sealed with the login key, and the tokens are made for whoever shows the client's secret.
@@ -9,6 +10,7 @@
 mod begin;
 mod callback;
 mod collect;
+mod confirm;
 mod exchange;
 mod refresh;
 
@@ -24,6 +26,7 @@ use oidc::{Grant, Identity, Provider, ProviderToken, Workloads};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use store::identities::{IdentityUser, ProvenIdentity};
+use store::login_attempts::LoginOutcome;
 use store::login_throttles::{Attempt, ThrottlePolicy};
 use store::{Store, StoreError};
 use tokio::sync::Semaphore;
@@ -31,6 +34,7 @@ use tokio::sync::Semaphore;
 pub use begin::{BeginLogin, BegunLogin, Flow, InvalidBeginning, Presentation};
 pub use callback::{CallbackEnd, CallbackQuery};
 pub use collect::Collected;
+pub use confirm::{Confirmation, Decided, Decision};
 pub use exchange::ExchangedToken;
 
 use crate::error::AuthError;
@@ -135,10 +139,18 @@ impl ProviderLogins {
         key.ok_or(AuthError::Login(LoginFailure::ProviderUnknown))
     }
 
-    fn redirect_uri(&self) -> Result<String, AuthError> {
+    /// Where the provider sends browsers back. Each has an address of its own, so that none can pass for another (RFC 9700, 4.4).
+    fn redirect_uri(&self, provider: &Provider) -> Result<String, AuthError> {
         let url = self.parts.external_url.as_ref();
         let url = url.ok_or(AuthError::Login(LoginFailure::ProviderUnknown))?;
-        Ok(format!("{url}/oidc/callback"))
+        Ok(format!("{url}/oidc/callback/{}", provider.id()))
+    }
+
+    /// Whether browsers reach the HTTP port by TLS.
+    #[must_use]
+    pub fn is_external_url_secure(&self) -> bool {
+        let url = self.parts.external_url.as_deref();
+        url.is_some_and(|url| url.starts_with("https://"))
     }
 
     /// The user of somebody whom a provider vouches for, and the sealed token to ask the provider with later.
@@ -254,4 +266,17 @@ struct Admitted {
     issuer: String,
     subject: String,
     provider_token: Option<Vec<u8>>,
+}
+
+impl Admitted {
+    /// What the login came to.
+    fn outcome(self) -> LoginOutcome {
+        LoginOutcome {
+            user_id: self.user,
+            issuer: self.issuer,
+            subject: self.subject,
+            provider_token: self.provider_token,
+            redirect_code_hash: None,
+        }
+    }
 }

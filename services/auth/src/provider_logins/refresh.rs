@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use domain::id::LoginId;
+use oidc::{Provider, ProviderToken};
 use secrecy::{ExposeSecret as _, SecretString};
 use store::provider_sessions::{ProviderCheck, ProviderSession};
 use tokio::time::timeout;
@@ -75,8 +76,14 @@ impl ProviderLogins {
             .provider_token
             .as_ref()
             .and_then(|sealed| self.open_token(&session.issuer, &session.subject, sealed));
-        let Some(token) = token else { return };
-        match timeout(REVOKE_DEADLINE, provider.revoke(&token)).await {
+        if let Some(token) = token {
+            self.revoke_at(provider, &token).await;
+        }
+    }
+
+    /// Ends at a provider what a token is good for, if that can be done.
+    pub(super) async fn revoke_at(&self, provider: &Provider, token: &ProviderToken) {
+        match timeout(REVOKE_DEADLINE, provider.revoke(token)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "a login that ended may live on at its provider"),
             Err(_) => tracing::warn!("a login that ended may live on at its provider: it does not answer"),

@@ -142,11 +142,15 @@ async fn attempt_is_claimed_once_and_collected_once() {
         sealed: vec![1, 2, 3],
         lifetime,
         poll_interval: None,
+        client_name: None,
+        address: None,
     };
     let attempt = new(HOUR);
     let (id, state) = (attempt.id, attempt.state_hash.unwrap());
     attempts.create(attempt).await.unwrap();
-    let claims = join_all((0..10).map(|_| attempts.claim(&state))).await;
+    // Another provider's answer takes nothing.
+    assert_eq!(attempts.claim("other", &state).await.unwrap(), None);
+    let claims = join_all((0..10).map(|_| attempts.claim("corp", &state))).await;
     assert_eq!(
         claims
             .into_iter()
@@ -176,5 +180,70 @@ async fn attempt_is_claimed_once_and_collected_once() {
     let late = new(Duration::ZERO);
     let state = late.state_hash.unwrap();
     attempts.create(late).await.unwrap();
-    assert_eq!(attempts.claim(&state).await.unwrap(), None);
+    assert_eq!(attempts.claim("corp", &state).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn attempt_that_is_held_is_collected_after_its_person_said_so_and_they_say_it_once() {
+    let world = World::new().await;
+    let user = world.user("ann").await;
+    let attempts = world.store.login_attempts();
+    let held = async || {
+        let (id, secret) = (
+            LoginAttemptId::generate(&SystemRandom),
+            domain::random::bytes::<32>(&SystemRandom),
+        );
+        let new = NewLoginAttempt {
+            id,
+            provider: "corp".to_owned(),
+            state_hash: Some(domain::random::bytes(&SystemRandom)),
+            code_challenge: "c".repeat(43),
+            confirmation_code: "AAAA-BBBB".to_owned(),
+            redirect_uri: None,
+            sealed: vec![1, 2, 3],
+            lifetime: HOUR,
+            poll_interval: None,
+            client_name: None,
+            address: None,
+        };
+        attempts.create(new).await.unwrap();
+        let outcome = LoginOutcome {
+            user_id: user.id,
+            issuer: "https://id.example.com".to_owned(),
+            subject: "1".to_owned(),
+            provider_token: Some(vec![7]),
+            redirect_code_hash: None,
+        };
+        assert!(attempts.hold(id, outcome.clone(), &secret).await.unwrap());
+        assert!(!attempts.hold(id, outcome, &secret).await.unwrap());
+        (id, secret)
+    };
+    let (id, secret) = held().await;
+    assert!(!attempts.get(id).await.unwrap().unwrap().completed);
+    assert_eq!(attempts.collect(id).await.unwrap(), None);
+    assert_eq!(attempts.confirm(&[0; 32]).await.unwrap(), None);
+    let decided = join_all((0..10).map(|_| attempts.confirm(&secret))).await;
+    assert_eq!(
+        decided
+            .into_iter()
+            .filter(|it| it.as_ref().unwrap().is_some())
+            .count(),
+        1
+    );
+    assert_eq!(attempts.decline(&secret, "X").await.unwrap(), None);
+    let collected = attempts.collect(id).await.unwrap().unwrap();
+    assert_eq!(
+        (collected.user_id, collected.provider_token),
+        (user.id, Some(vec![7]))
+    );
+
+    let (id, secret) = held().await;
+    let declined = attempts.decline(&secret, "X").await.unwrap().unwrap();
+    assert_eq!(declined.provider_token, Some(vec![7]));
+    assert_eq!(attempts.confirm(&secret).await.unwrap(), None);
+    assert_eq!(attempts.collect(id).await.unwrap(), None);
+    assert_eq!(
+        attempts.get(id).await.unwrap().unwrap().failure.as_deref(),
+        Some("X")
+    );
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
+use e2e::http::{Answer, Browser};
 use e2e::provider::{CLIENT_ID, OpenIdProvider};
 use e2e::secrets::Secrets;
 use e2e::world::OidcOptions;
@@ -11,7 +12,7 @@ use harness::{free_port, random};
 use rpc::auth::v1::{PollLoginRequest, StartLoginRequest, StartLoginResponse, TokenPair, WhoAmIResponse};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::Status;
 
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
@@ -30,7 +31,7 @@ pub(super) async fn arrange(accounts: &[Value], oidc: &str, extra: &str) -> Arra
     let mut providers = Vec::new();
     let mut section = format!("[oidc]\n{oidc}\n");
     for (index, accounts) in accounts.iter().enumerate() {
-        let redirect_uri = OidcOptions::redirect_uri(external_port);
+        let redirect_uri = OidcOptions::redirect_uri(external_port, &format!("idp-{index}"));
         let provider = OpenIdProvider::start(&redirect_uri, accounts.clone(), &secrets).await;
         section += &format!(
             "[[oidc.providers]]\nid = \"idp-{index}\"\ndisplay_name = \"Provider {index}\"\nissuer = {:?}\n\
@@ -97,6 +98,12 @@ pub(super) async fn poll(client: &Client, begun: &Begun) -> Result<TokenPair, St
     }
 }
 
+/// Whether the login can be collected: asks for two seconds, in which the server looks four times.
+pub(super) async fn can_be_collected(client: &Client, begun: &Begun) -> bool {
+    let asked = timeout(Duration::from_secs(2), poll_once(client, begun, "")).await;
+    asked.is_ok_and(|answer| answer.unwrap().is_some())
+}
+
 /// Polls once.
 pub(super) async fn poll_once(
     client: &Client,
@@ -117,18 +124,27 @@ impl Arrangement {
         Client::anonymous(&self.world.apis()[index].url())
     }
 
-    /// Logs somebody in with the provider's forms and answers what the browser is shown at the end.
-    pub(super) async fn browse(&self, provider: usize, begun: &Begun, login: &str) -> e2e::http::Answer {
+    /// Logs somebody in with the provider's forms and answers what the browser is shown when it comes back.
+    pub(super) async fn browse(&self, provider: usize, begun: &Begun, login: &str) -> Returned {
         let provider = &self.providers[provider];
         let back = provider.fill_forms(&begun.started.authorization_url, login).await;
-        e2e::http::request("GET", &back, "", None).await
+        Returned::open(&back).await
+    }
+
+    /// The same, and confirms the login where the page asks for it.
+    pub(super) async fn browse_and_confirm(&self, provider: usize, begun: &Begun, login: &str) {
+        let mut returned = self.browse(provider, begun, login).await;
+        if returned.page.status == 200 {
+            let done = returned.answer("confirm").await;
+            assert!(done.body.contains("You are logged in"), "{done:?}");
+        }
     }
 
     /// Logs somebody in, from beginning to tokens.
     pub(super) async fn log_in(&self, provider: usize, login: &str) -> Result<TokenPair, Status> {
         let client = self.world.anonymous();
         let begun = begin(&client, &format!("idp-{provider}")).await?;
-        self.browse(provider, &begun, login).await;
+        self.browse_and_confirm(provider, &begun, login).await;
         poll(&client, &begun).await
     }
 
@@ -137,5 +153,45 @@ impl Arrangement {
         let client = self.world.anonymous().with_token(&tokens.access_token);
         let who = client.auth().who_am_i(rpc::auth::v1::WhoAmIRequest {}).await;
         who.unwrap().into_inner()
+    }
+}
+
+/// A browser that came back from a provider.
+pub(super) struct Returned {
+    pub(super) browser: Browser,
+    pub(super) page: Answer,
+    origin: String,
+}
+
+impl Returned {
+    /// Opens the address that the provider sent the browser to.
+    pub(super) async fn open(back: &str) -> Self {
+        let mut browser = Browser::default();
+        let page = browser.get(back).await;
+        let origin = back.split("/oidc/").next().unwrap().to_owned();
+        Self {
+            browser,
+            page,
+            origin,
+        }
+    }
+
+    /// The form that the page asks with, filled with an answer.
+    pub(super) fn form(&self, answer: &str) -> String {
+        let token = self.page.body.split("name=\"token\" value=\"").nth(1);
+        let token = token.unwrap_or_else(|| panic!("the page does not ask: {:?}", self.page));
+        let token = token.split('"').next().unwrap();
+        format!("token={token}&answer={answer}")
+    }
+
+    /// Where the form goes.
+    pub(super) fn confirm_url(&self) -> String {
+        format!("{}/oidc/confirm", self.origin)
+    }
+
+    /// Answers the page.
+    pub(super) async fn answer(&mut self, answer: &str) -> Answer {
+        let (url, form) = (self.confirm_url(), self.form(answer));
+        self.browser.post(&url, &form).await
     }
 }

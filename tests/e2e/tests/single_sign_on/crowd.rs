@@ -35,7 +35,7 @@ async fn two_hundred_logins_of_two_people_through_two_providers_never_cross() {
         .map(|(provider, login, begun)| {
             let (here, client) = (&here, &client);
             async move {
-                here.browse(provider, &begun, login).await;
+                here.browse_and_confirm(provider, &begun, login).await;
                 let tokens = super::arrangement::poll(client, &begun).await.unwrap();
                 let who = here.who(&tokens).await;
                 assert_eq!(who.username, format!("{login}-at-{provider}"));

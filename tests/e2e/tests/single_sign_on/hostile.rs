@@ -6,7 +6,7 @@ use rpc::errors::v1::ErrorReason;
 use serde_json::json;
 use tonic::Code;
 
-use super::arrangement::{arrange, begin, poll, poll_once};
+use super::arrangement::{Returned, arrange, begin, can_be_collected, poll, poll_once};
 
 fn parameter<'a>(url: &'a str, name: &str) -> &'a str {
     let query = url.split_once('?').unwrap().1;
@@ -31,8 +31,10 @@ async fn state_and_code_work_once_and_only_together() {
     let back = here.providers[0]
         .fill_forms(&begun.started.authorization_url, "ann")
         .await;
-    let first = open(&back).await;
+    let mut returned = Returned::open(&back).await;
+    let first = returned.page.clone();
     assert_eq!(first.status, 200, "{first:?}");
+    assert_eq!(first.header("cache-control"), Some("no-store"));
     for header in [
         "content-security-policy",
         "referrer-policy",
@@ -48,6 +50,7 @@ async fn state_and_code_work_once_and_only_together() {
         assert_eq!(again.status, 403, "{again:?}");
         assert!(!again.body.contains(parameter(&back, "state")), "{again:?}");
     }
+    returned.answer("confirm").await;
     let tokens = poll(&client, &begun).await.unwrap();
     assert_eq!(here.who(&tokens).await.username, "ann");
 
@@ -90,7 +93,7 @@ async fn state_and_code_work_once_and_only_together() {
     // A person who declines, with something to be repeated.
     let begun = begin(&client, "idp-0").await.unwrap();
     let declined = format!(
-        "http://127.0.0.1:{}/oidc/callback?state={}&error=access_denied%3Cscript%3E&iss={}",
+        "http://127.0.0.1:{}/oidc/callback/idp-0?state={}&error=access_denied%3Cscript%3E&iss={}",
         here.external_port,
         parameter(&begun.started.authorization_url, "state"),
         parameter(&back, "iss"),
@@ -111,7 +114,10 @@ async fn state_and_code_work_once_and_only_together() {
         "?state=a&state=b",
         "?state=%00&code=%ff",
     ] {
-        let url = format!("http://127.0.0.1:{}/oidc/callback{query}", here.external_port);
+        let url = format!(
+            "http://127.0.0.1:{}/oidc/callback/idp-0{query}",
+            here.external_port
+        );
         let answer = open(&url).await;
         assert!([400, 403].contains(&answer.status), "{query}: {answer:?}");
     }
@@ -127,7 +133,7 @@ async fn stolen_login_id_or_row_of_the_config_database_is_of_no_use() {
     .await;
     let client = here.world.anonymous();
     let begun = begin(&client, "idp-0").await.unwrap();
-    here.browse(0, &begun, "ann").await;
+    here.browse_and_confirm(0, &begun, "ann").await;
     let database = here.world.config_database().database().connect().await;
     let row = database
         .query_one(
@@ -197,7 +203,12 @@ async fn secrets_of_a_login_are_in_no_log_and_its_token_can_be_checked_by_the_pu
     let back = here.providers[0]
         .fill_forms(&begun.started.authorization_url, "ann")
         .await;
-    open(&back).await;
+    let mut returned = Returned::open(&back).await;
+    let token = returned
+        .form("")
+        .trim_start_matches("token=")
+        .replace("&answer=", "");
+    returned.answer("confirm").await;
     let tokens = poll(&client, &begun).await.unwrap();
     let secrets = here.world.secrets();
     for (what, secret) in [
@@ -205,6 +216,7 @@ async fn secrets_of_a_login_are_in_no_log_and_its_token_can_be_checked_by_the_pu
         ("a code verifier", &begun.verifier),
         ("a state", parameter(&back, "state")),
         ("a code", parameter(&back, "code")),
+        ("what confirms a login", &token),
         ("an access token", &tokens.access_token),
         ("a refresh token", &tokens.refresh_token),
     ] {
@@ -226,4 +238,116 @@ async fn secrets_of_a_login_are_in_no_log_and_its_token_can_be_checked_by_the_pu
         (&json!("OKP"), &json!("Ed25519"), &json!("EdDSA"))
     );
     assert!(key.get("d").is_none(), "a private key is published");
+}
+
+#[tokio::test]
+async fn login_that_somebody_else_began_is_theirs_only_if_the_person_who_was_sent_there_says_so() {
+    let here = arrange(
+        &[json!({ "ann": { "preferred_username": "ann" } })],
+        "",
+        "auto_create = true",
+    )
+    .await;
+    // Eve begins logins and sends Ann the addresses.
+    let eve = here.world.anonymous();
+    let begun = begin(&eve, "idp-0").await.unwrap();
+    let mut ann = here.browse(0, &begun, "ann").await;
+    let page = ann.page.clone();
+    assert!(page.body.contains(&begun.started.confirmation_code), "{page:?}");
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+    let cookie = page.header("set-cookie").unwrap();
+    for part in ["HttpOnly", "SameSite=Strict", "Path=/"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    // Coming back is no login yet, however Eve asks, and what she can send confirms nothing: she has neither page nor cookie.
+    assert!(!can_be_collected(&eve, &begun).await);
+    let (url, form) = (ann.confirm_url(), ann.form("confirm"));
+    let kind = "application/x-www-form-urlencoded";
+    let cookie = cookie.split(';').next().unwrap();
+    let other_cookie = format!("{}={}", cookie.split('=').next().unwrap(), "0".repeat(64));
+    for headers in [
+        String::new(),
+        format!("cookie: {other_cookie}\r\n"),
+        format!("cookie: {cookie}; {cookie}\r\n"),
+        // A form of another site, by Ann's own browser.
+        format!("cookie: {cookie}\r\nsec-fetch-site: cross-site\r\n"),
+    ] {
+        let refused = e2e::http::request("POST", &url, &headers, Some((kind, &form))).await;
+        assert!([400, 403].contains(&refused.status), "{headers}: {refused:?}");
+    }
+    let unasked = e2e::http::request(
+        "GET",
+        &format!("{url}?{form}"),
+        &format!("cookie: {cookie}\r\n"),
+        None,
+    )
+    .await;
+    assert_eq!(unasked.status, 405, "{unasked:?}");
+    assert!(!can_be_collected(&eve, &begun).await);
+    // Ann declines. That is the end of it.
+    let declined = ann.answer("decline").await;
+    assert!(declined.body.contains("Nobody is logged in"), "{declined:?}");
+    reason::expect(
+        poll_once(&eve, &begun, "").await,
+        Code::PermissionDenied,
+        ErrorReason::LoginDeclined,
+    );
+    assert_eq!(ann.answer("confirm").await.status, 403);
+    reason::expect(
+        poll_once(&eve, &begun, "").await,
+        Code::PermissionDenied,
+        ErrorReason::LoginDeclined,
+    );
+
+    // A login of one's own, in the same browser beside it.
+    let (one, two) = (
+        begin(&eve, "idp-0").await.unwrap(),
+        begin(&eve, "idp-0").await.unwrap(),
+    );
+    let mut first = here.browse(0, &one, "ann").await;
+    let second = here.browse(0, &two, "ann").await;
+    first.answer("confirm").await;
+    assert!(poll(&eve, &one).await.is_ok());
+    assert!(!can_be_collected(&eve, &two).await);
+    drop(second);
+}
+
+#[tokio::test]
+async fn answer_of_one_provider_is_no_answer_of_another() {
+    let here = arrange(
+        &[
+            json!({ "ann": { "preferred_username": "ann" } }),
+            json!({ "ann": { "preferred_username": "ann-at-1" } }),
+        ],
+        "",
+        "auto_create = true",
+    )
+    .await;
+    let client = here.world.anonymous();
+    let begun = begin(&client, "idp-0").await.unwrap();
+    assert!(
+        begun.started.authorization_url.contains("callback%2Fidp-0"),
+        "{}",
+        begun.started.authorization_url
+    );
+    let back = here.providers[0]
+        .fill_forms(&begun.started.authorization_url, "ann")
+        .await;
+    for elsewhere in ["/oidc/callback/idp-1", "/oidc/callback/nobody"] {
+        let mixed = open(&back.replace("/oidc/callback/idp-0", elsewhere)).await;
+        assert_eq!(mixed.status, 403, "{mixed:?}");
+    }
+    assert_eq!(
+        open(&back.replace("/oidc/callback/idp-0", "/oidc/callback"))
+            .await
+            .status,
+        404
+    );
+    // It was not used up.
+    let mut returned = Returned::open(&back).await;
+    assert_eq!(returned.page.status, 200, "{:?}", returned.page);
+    returned.answer("confirm").await;
+    let tokens = poll(&client, &begun).await.unwrap();
+    assert_eq!(here.who(&tokens).await.username, "ann");
 }

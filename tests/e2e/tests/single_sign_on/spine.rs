@@ -11,7 +11,7 @@ use rpc::errors::v1::ErrorReason;
 use serde_json::json;
 use tonic::Code;
 
-use super::arrangement::{arrange, begin, begin_with, poll, poll_once};
+use super::arrangement::{arrange, begin, begin_with, can_be_collected, poll, poll_once};
 
 #[tokio::test]
 async fn person_logs_in_with_a_browser_whose_return_lands_on_the_other_instance() {
@@ -74,6 +74,16 @@ async fn person_logs_in_with_a_browser_whose_return_lands_on_the_other_instance(
     chromium.click("button[type=submit]").await;
     let shown = chromium.text("#code").await;
     assert_eq!(shown, begun.started.confirmation_code);
+    assert_eq!(chromium.text("#user").await, "ann");
+    assert_eq!(chromium.text("#address").await, "127.0.0.1");
+    assert!(chromium.text("#client").await.contains("tonic"));
+    // Coming back is not enough.
+    assert!(
+        !can_be_collected(&first, &begun).await,
+        "the login is collected before anybody confirmed it"
+    );
+    chromium.click("#confirm").await;
+    assert!(chromium.text("#done").await.contains("Your terminal goes on"));
 
     let tokens = poll(&first, &begun).await.unwrap();
     let who = here.who(&tokens).await;
@@ -86,7 +96,10 @@ async fn person_logs_in_with_a_browser_whose_return_lands_on_the_other_instance(
         ("ann", "Ann Example", false)
     );
     let log = world.nginx().access_log_text();
-    let callback = log.lines().find(|line| line.contains("/oidc/callback")).unwrap();
+    let callback = log
+        .lines()
+        .find(|line| line.contains("/oidc/callback/idp-0"))
+        .unwrap();
     println!("StartLogin            served by api-0 {}", world.apis()[0].url());
     println!("browser, provider     {}", here.providers[0].issuer());
     println!("GET /oidc/callback    {callback}");
@@ -141,7 +154,7 @@ async fn browser_brings_the_code_to_the_client_on_its_loopback_and_nowhere_else(
     let begun = begin_with(&client, "idp-0", flow("http://127.0.0.1:45871/done"))
         .await
         .unwrap();
-    let answer = here.browse(0, &begun, "ann").await;
+    let answer = here.browse(0, &begun, "ann").await.page;
     assert_eq!(answer.status, 303, "{answer:?}");
     let location = answer.header("location").unwrap();
     let code = location
