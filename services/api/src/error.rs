@@ -7,6 +7,7 @@ use domain::access::Permission;
 use domain::egress::EgressDenied;
 use domain::page::InvalidPageToken;
 use store::StoreError;
+use store::elevations::{ElevationState, MAX_OPEN};
 use thiserror::Error;
 use tonic::Status;
 
@@ -36,6 +37,7 @@ pub(crate) enum ResourceKind {
     Role,
     RoleBinding,
     Grant,
+    Elevation,
 }
 
 impl fmt::Display for ResourceKind {
@@ -55,6 +57,7 @@ impl fmt::Display for ResourceKind {
             Self::Role => "role",
             Self::RoleBinding => "role binding",
             Self::Grant => "grant",
+            Self::Elevation => "elevation",
         })
     }
 }
@@ -106,6 +109,20 @@ pub(crate) enum Error {
     /// What the call was let in by was taken away while it went on.
     #[error("what this call was allowed by has been taken away")]
     AccessRevoked,
+    /// The caller wants more elevations than may be.
+    #[error(
+        "you have {MAX_OPEN} elevations on this server that are not over, which is the most there may be"
+    )]
+    ElevationLimit,
+    /// The caller would decide upon what they asked for.
+    #[error("nobody approves what they asked for themselves")]
+    SelfApproval,
+    /// The elevation does not stand so that this can be done.
+    #[error("the elevation is {}", .state.as_str())]
+    ElevationState {
+        /// How it stands.
+        state: ElevationState,
+    },
     /// There is no such resource, or the caller may not know of it.
     #[error("there is no such {kind}")]
     NotFound {

@@ -19,6 +19,7 @@ mod catalog;
 mod context;
 mod database;
 mod duration;
+mod elevation;
 mod error;
 mod grant;
 mod group;
@@ -63,6 +64,7 @@ use tonic::service::Routes;
 pub use crate::audited::{Audit, TrustedHops};
 use crate::audited::{AuditedLayer, Methods, MethodsError};
 use crate::context::Context;
+use crate::elevation::Expiry;
 pub use crate::health::Health;
 use crate::http_port::HttpPort;
 use crate::operation::Waits;
@@ -140,6 +142,7 @@ pub struct Api {
     audited: AuditedLayer,
     routes: Routes,
     http_port: HttpPort,
+    expiry: Expiry,
     drain: CancellationToken,
 }
 
@@ -161,6 +164,10 @@ impl Api {
         let http_port = HttpPort {
             store: parts.store.clone(),
             provider_logins: provider_logins.clone(),
+        };
+        let expiry = Expiry {
+            store: parts.store.clone(),
+            audit: audit.clone(),
         };
         let context = Arc::new(Context {
             store: parts.store,
@@ -190,6 +197,7 @@ impl Api {
             audited,
             routes,
             http_port,
+            expiry,
             drain,
         })
     }
@@ -208,6 +216,11 @@ impl Api {
         stop: CancellationToken,
     ) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
         self.http_port.clone().serve(listener, stop)
+    }
+
+    /// Writes down which elevations are over until `stop`. Must run, as a tracked task, while the API serves.
+    pub fn expire_elevations(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        self.expiry.clone().run(stop)
     }
 
     /// Keeps the settings up to date until `stop`. Must run, as a tracked task, while the API serves.

@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use domain::access::{Caller, Principal, RoleName};
 use domain::id::{
-    ApiTokenId, BackupId, GrantId, GroupId, InstanceId, LoginId, OperationId, RoleBindingId, ServerId, UserId,
+    ApiTokenId, BackupId, ElevationId, GrantId, GroupId, InstanceId, LoginId, OperationId, RoleBindingId,
+    ServerId, UserId,
 };
 
 use crate::error::Error;
@@ -61,6 +62,15 @@ pub(crate) fn grant(field: &str, name: &str) -> Result<(ServerId, GrantId), Erro
     let (parent, grant) = name.split_once("/grants/").ok_or_else(wrong)?;
     let parent = server(field, parent).map_err(|_| wrong())?;
     Ok((parent, grant.parse().map_err(|_| wrong())?))
+}
+
+/// Reads `servers/{server}/elevations/{elevation}`.
+pub(crate) fn elevation(field: &str, name: &str) -> Result<(ServerId, ElevationId), Error> {
+    let form = "must be of the form servers/{server}/elevations/{elevation}";
+    let wrong = || Error::invalid(field, form);
+    let (parent, elevation) = name.split_once("/elevations/").ok_or_else(wrong)?;
+    let parent = server(field, parent).map_err(|_| wrong())?;
+    Ok((parent, elevation.parse().map_err(|_| wrong())?))
 }
 
 /// Reads `servers/{server}`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use auth::{AuthLayer, Authenticated};
 use bytes::Bytes;
 use http::{Request, Response};
+use rpc::access::v1::elevation_service_server::ElevationServiceServer;
 use rpc::access::v1::grant_service_server::GrantServiceServer;
 use rpc::access::v1::group_service_server::GroupServiceServer;
 use rpc::access::v1::role_service_server::RoleServiceServer;
@@ -43,6 +44,7 @@ use crate::backup::BackupRpcs;
 use crate::bare_status::{BareStatus, BareStatusLayer};
 use crate::catalog::CatalogRpcs;
 use crate::context::Context;
+use crate::elevation::ElevationRpcs;
 use crate::grant::GrantRpcs;
 use crate::group::GroupRpcs;
 use crate::health::Health;
@@ -99,6 +101,7 @@ pub(crate) fn routes(api: &Arc<Context>, health: &Health) -> Result<Routes, refl
     services.add(GroupServiceServer::new(GroupRpcs(api.clone())));
     services.add(RoleServiceServer::new(RoleRpcs(api.clone())));
     services.add(GrantServiceServer::new(GrantRpcs(api.clone())));
+    services.add(ElevationServiceServer::new(ElevationRpcs(api.clone())));
     let health_service = HealthServer::new(HealthService::from_health_reporter(health.reporter()));
     Ok(services
         .routes

@@ -8,6 +8,7 @@ use domain::random::{self, Random};
 use rpc::error;
 use rpc::errors::v1::ErrorReason;
 use store::StoreError;
+use store::elevations::MAX_OPEN;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation};
 
@@ -77,6 +78,21 @@ pub(crate) fn status(error: Error, random: &dyn Random) -> Status {
             error::plain(Code::PermissionDenied, ErrorReason::EscalationDenied, message)
         }
         Error::AccessRevoked => error::plain(Code::PermissionDenied, ErrorReason::AccessRevoked, message),
+        Error::ElevationLimit => with_metadata(
+            Code::ResourceExhausted,
+            ErrorReason::ElevationLimit,
+            &message,
+            &[("limit", &MAX_OPEN.to_string())],
+            ErrorDetails::new(),
+        ),
+        Error::SelfApproval => error::plain(Code::PermissionDenied, ErrorReason::SelfApproval, message),
+        Error::ElevationState { state } => with_metadata(
+            Code::FailedPrecondition,
+            ErrorReason::ElevationState,
+            &message,
+            &[("state", &state.as_str().to_uppercase())],
+            ErrorDetails::new(),
+        ),
         Error::NotFound { kind, name } => {
             let details = ErrorDetails::with_resource_info(kind.to_string(), echo(&name), "", &message);
             with(Code::NotFound, ErrorReason::ResourceNotFound, &message, details)

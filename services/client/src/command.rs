@@ -3,8 +3,8 @@
 use clap::Subcommand;
 
 use crate::commands::{
-    audit, backup, catalog, explain_access, files, grants, groups, instances, login, logins, ops, pools,
-    restore, roles, servers, settings, token, users, whoami,
+    audit, backup, catalog, elevations, explain_access, files, grants, groups, instances, login, logins, ops,
+    pools, restore, roles, servers, settings, token, users, whoami,
 };
 use crate::context::Context;
 use crate::error::ClientError;
@@ -64,6 +64,9 @@ pub enum Command {
     /// Shares in the use of servers
     #[command(subcommand)]
     Grants(grants::Grants),
+    /// Writing for a while where one may only read
+    #[command(subcommand)]
+    Elevations(elevations::Elevations),
     /// What a user may do with a server, and by which rules
     ExplainAccess(explain_access::ExplainAccess),
     /// Who called what, and how it ended
@@ -106,6 +109,7 @@ impl Command {
             Self::Roles(roles) => roles.run(context).await,
             Self::Bindings(bindings) => bindings.run(context).await,
             Self::Grants(grants) => grants.run(context).await,
+            Self::Elevations(elevations) => elevations.run(context).await,
             Self::ExplainAccess(explain) => explain.run(context).await,
             Self::Audit(audit) => audit.run(context).await,
             Self::Token(token) => token.run(context).await,

@@ -6,6 +6,7 @@
 
 mod binding;
 mod decision;
+mod elevation;
 mod grant_limits;
 mod policy;
 mod set;
@@ -22,9 +23,10 @@ use crate::name::Identifier;
 
 pub use binding::{Principal, RoleName, Scope};
 pub use decision::{
-    Bound, Decision, Denial, GRANTED, Grant, Ownership, Reason, Rule, SERVER_PERMISSIONS, ServerFacts, USE,
-    decide,
+    Bound, Decision, Denial, GRANTED, Grant, OWNED, Ownership, Reason, Rule, SERVER_PERMISSIONS, ServerFacts,
+    USE, decide,
 };
+pub use elevation::{Elevated, Elevation, MAX_ELEVATION, MAX_REASON_CHARS, MIN_ELEVATION};
 pub use grant_limits::{GrantLimits, NARROWED};
 pub use policy::{MAX_DATABASES, MAX_ENVIRONMENT_CHARS, ServerPolicy, Tenancy};
 pub use set::PermissionSet;
@@ -139,6 +141,10 @@ permissions! {
     RolesUpdate = "roles.update",
     /// Read the audit trail.
     AuditRead = "audit.read",
+    /// Ask to write for a while where one may only read; see and give back what one asked for.
+    ElevationsRequest = "elevations.request",
+    /// Let others write for a while (checked in code, the methods also serve who asked).
+    ElevationsApprove = "elevations.approve",
     /// Have explained what others may do (checked in code, the method also explains what oneself may).
     AccessExplain = "access.explain",
     /// Hold slots of an instance's connection budget for children of a worker. Shown by a worker's
@@ -150,8 +156,12 @@ permissions! {
 
 impl Permission {
     /// The permissions that no method states in its options, because code asks for them beside another one.
-    pub const CHECKED_IN_CODE: &'static [Self] =
-        &[Self::InstancesCreate, Self::GroupsRead, Self::AccessExplain];
+    pub const CHECKED_IN_CODE: &'static [Self] = &[
+        Self::InstancesCreate,
+        Self::GroupsRead,
+        Self::ElevationsApprove,
+        Self::AccessExplain,
+    ];
 }
 
 impl fmt::Display for Permission {
@@ -204,9 +214,10 @@ impl Role {
             | Permission::UsersUpdate
             | Permission::GroupsUpdate
             | Permission::RolesUpdate => matches!(self, Self::Administrator),
-            Permission::InstancesCreate | Permission::InstancesUpdate | Permission::PoolsUpdate => {
-                matches!(self, Self::Operator | Self::Administrator)
-            }
+            Permission::InstancesCreate
+            | Permission::InstancesUpdate
+            | Permission::PoolsUpdate
+            | Permission::ElevationsApprove => matches!(self, Self::Operator | Self::Administrator),
             Permission::UsersRead | Permission::GroupsRead | Permission::RolesRead => {
                 matches!(self, Self::Operator | Self::Auditor | Self::Administrator)
             }
@@ -234,15 +245,23 @@ impl Role {
             | Permission::BackupsCreate
             | Permission::BackupsDelete
             | Permission::BackupsRestore
+            | Permission::ElevationsRequest
             | Permission::FilesWrite => matches!(self, Self::Member | Self::Administrator),
         }
     }
 
     /// Its permissions.
     #[must_use]
-    pub fn permissions(self) -> PermissionSet {
-        let all = Permission::ALL.iter().copied();
-        all.filter(|permission| self.grants(*permission)).collect()
+    pub const fn permissions(self) -> PermissionSet {
+        let mut permissions = PermissionSet::NONE;
+        let mut at = 0;
+        while at < Permission::ALL.len() {
+            if self.grants(Permission::ALL[at]) {
+                permissions = permissions.union(PermissionSet::of(&[Permission::ALL[at]]));
+            }
+            at += 1;
+        }
+        permissions
     }
 }
 
@@ -429,11 +448,17 @@ mod tests {
     }
 
     #[test]
-    fn administrator_has_every_permission_but_those_of_processes() {
+    fn administrator_has_every_permission_but_those_of_processes_and_of_owners() {
+        let others = [
+            Permission::SlotsLease,
+            Permission::InstancesOwn,
+            // Theirs on servers of others where they bind a role to themselves.
+            Permission::ElevationsApprove,
+        ];
         for permission in Permission::ALL {
             assert_eq!(
                 allows(&caller(true), *permission),
-                ![Permission::SlotsLease, Permission::InstancesOwn].contains(permission),
+                !others.contains(permission),
                 "{permission}"
             );
         }
@@ -457,6 +482,7 @@ mod tests {
             Permission::RolesRead,
             Permission::RolesUpdate,
             Permission::AuditRead,
+            Permission::ElevationsApprove,
             Permission::AccessExplain,
             Permission::SlotsLease,
             Permission::InstancesOwn,

@@ -87,6 +87,8 @@ ids! {
     RoleBindingId,
     /// A share in the use of a server.
     GrantId,
+    /// A wish to write for a while, and what came of it.
+    ElevationId,
     /// A sealed secret.
     CredentialId,
     /// A backup: an artifact and where it came from.

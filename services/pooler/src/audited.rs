@@ -5,6 +5,7 @@
 
 use audit::{AuditLog, Entry, Kind, Place};
 use domain::access::{Caller, CredentialKind};
+use domain::id::ElevationId;
 use rpc::query::v1::{CommitOutcome, ExecutionOutcome};
 use tokio::time::Instant;
 use tonic::Status;
@@ -21,6 +22,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) method: &'static str,
     /// `servers/{server}`.
     pub(crate) server: String,
+    /// The elevation by which it may write.
+    pub(crate) elevation: Option<ElevationId>,
     /// Its session; empty without one.
     pub(crate) session: String,
     /// Its own name; empty without a session.
@@ -60,6 +63,10 @@ impl Audited {
             .filter(|name| !name.is_empty())
             .cloned()
             .collect();
+        if let Some(elevation) = subject.elevation {
+            let name = format!("{}/elevations/{elevation}", subject.server);
+            entry.resources.push(name);
+        }
         entry.session.clone_from(&subject.session);
         entry.database.clone_from(&subject.database);
         entry.role.clone_from(&subject.role);

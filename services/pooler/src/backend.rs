@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::access::Access;
 use pgconn::Connection;
 use store::succession::Connection as Recorded;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -35,6 +36,8 @@ pub(crate) struct Backend {
     pub(crate) suspended: Option<Suspended>,
     /// Its open transaction block was begun by the user. In a read-only session it may be ours.
     pub(crate) users_block: bool,
+    /// What its session might do when it used it last.
+    pub(crate) access: Access,
     /// Who it was when it was new.
     pub(crate) baseline: Baseline,
     /// What it may be asked before a COMMIT.
@@ -60,6 +63,7 @@ impl Backend {
             hold: Hold::for_life(),
             suspended: None,
             users_block: false,
+            access: Access::ReadWrite,
             baseline: Baseline::default(),
             xact_facts: XactFacts::default(),
             retires: None,

@@ -113,6 +113,12 @@ pub enum PoolerError {
         /// The session's incarnation.
         current: i64,
     },
+    /// The elevation ended by which the session might write, and what held it on its backend is lost.
+    #[error("the elevation ended: the transaction was rolled back, and the session goes on read-only")]
+    ElevationEnded {
+        /// The session's incarnation.
+        current: i64,
+    },
     /// The execution has ended.
     #[error("the execution has ended")]
     ExecutionFinished,

@@ -7,6 +7,7 @@ mod cancelling;
 mod commit;
 mod control;
 mod copy_source;
+mod elevation;
 mod execution;
 mod moving;
 mod pipe;
@@ -221,6 +222,9 @@ impl Session {
             backend_pid,
             incarnation: recovery.incarnation,
             untold: recovery.untold,
+            fell: false,
+            falls: false,
+            discards: false,
             moving: false,
             written: Written {
                 pins,
@@ -456,8 +460,18 @@ impl Session {
                 Access::ReadWrite => query::v1::SessionAccess::ReadWrite,
             }
             .into(),
-            enforcement: self.facts.role.as_ref().map(|role| role.read_only()),
+            enforcement: self
+                .facts
+                .role
+                .as_ref()
+                .filter(|_| self.facts.rights.access() == Access::ReadOnly)
+                .map(|role| role.read_only()),
             policy_revision: self.facts.rights.revision(),
+            elevated_until: self
+                .facts
+                .rights
+                .elevated()
+                .map(|elevated| timestamp(elevated.until)),
         })
     }
 
@@ -520,6 +534,10 @@ impl Session {
 
     fn take_work(&self) -> Option<(ExecutionId, Work)> {
         let mut state = self.state.lock();
+        // Not on a backend that is to be closed first.
+        if state.discards {
+            return None;
+        }
         let mut work = state.work.take()?;
         let limits = self.facts.rights.narrow(self.facts.instance.limits());
         work.limit(
@@ -556,7 +574,7 @@ impl Session {
     /// Gives its backend back to it, because state of the session was found there. A session that ends does not want it.
     pub(crate) fn give_back(&self, seat: Seat) -> Result<Needs, Box<Seat>> {
         let mut state = self.state.lock();
-        if state.end.is_some() {
+        if state.end.is_some() || !self.takes_back(&mut state, seat.backend.access) {
             return Err(Box::new(seat));
         }
         state.set_pins(seat.backend.hold.pins());
@@ -620,7 +638,8 @@ impl Session {
     /// Lets its task go, unless there is something to do.
     fn leave(&self) -> bool {
         let mut state = self.state.lock();
-        let nothing = state.work.is_none() && state.end.is_none() && state.returned.is_none();
+        let nothing =
+            state.work.is_none() && state.end.is_none() && state.returned.is_none() && !state.discards;
         state.served = !nothing;
         nothing
     }
@@ -645,6 +664,7 @@ impl Session {
     fn finish(&self, ended: &Ended, told: bool) {
         let now = self.clock.now();
         let mut state = self.state.lock();
+        let falls = std::mem::take(&mut state.falls);
         if let Some(record) = &mut state.record {
             record.end_time = Some(now);
             record.outcome = ended.outcome;
@@ -674,7 +694,7 @@ impl Session {
                 }
                 state.transaction_since = ended.transaction_since;
             }
-            Some(cause) if self.pool().is_none() || !ended.pins.is_empty() => {
+            Some(cause) if self.pool().is_none() || !(ended.pins.is_empty() || falls) => {
                 state.set_pins(ended.pins);
                 state.end_for(cause);
             }
@@ -687,6 +707,12 @@ impl Session {
                 state.incarnation += 1;
             }
         }
+        if falls {
+            self.fallen(
+                &mut state,
+                told && ended.outcome == ExecutionOutcome::ElevationEnded,
+            );
+        }
         if state.pins.is_empty() {
             state.backend_pid = 0;
         }
@@ -697,6 +723,9 @@ impl Session {
     /// The execution came to nothing: no backend was found for it.
     fn forget_execution(&self) {
         let mut state = self.state.lock();
+        if std::mem::take(&mut state.falls) {
+            self.fallen(&mut state, false);
+        }
         state.busy = None;
         state.record = None;
         state.request = None;

@@ -64,6 +64,11 @@ impl From<PoolerError> for Status {
                     ErrorDetails::new(),
                 )
             }
+            PoolerError::ElevationEnded { current } => {
+                let metadata = [("incarnation", current.to_string())];
+                let (code, reason) = (Code::Aborted, ErrorReason::ElevationEnded);
+                status(code, reason, message, metadata, ErrorDetails::new())
+            }
             PoolerError::ExecutionFinished => {
                 plain(Code::FailedPrecondition, ErrorReason::ExecutionFinished, message)
             }

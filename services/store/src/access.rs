@@ -1,15 +1,15 @@
 //! What bears on what a user may do: bindings, grants, ownership, policies, read together.
 //!
-//! Invariant: every change of a role, a binding, a group, a grant, a policy or an owner takes the next revision of
+//! Invariant: every change of a role, a binding, a group, a grant, an elevation, a policy or an owner takes the next revision of
 //! `policy` in its transaction, and what is read here has the revision it was read at. So who compares revisions knows
 //! whether a decision still stands.
 
 use std::collections::HashMap;
 
 use domain::access::{
-    Bound, Grant, GrantLimits, Ownership, PermissionSet, Role, RoleName, ServerFacts, ServerPolicy,
+    Bound, Elevation, Grant, GrantLimits, Ownership, PermissionSet, Role, RoleName, ServerFacts, ServerPolicy,
 };
-use domain::id::{GrantId, GroupId, RoleBindingId, RoleId, ServerId, UserId};
+use domain::id::{ElevationId, GrantId, GroupId, RoleBindingId, RoleId, ServerId, UserId};
 use serde::Deserialize;
 use serde_json::Value;
 use sqlx::types::Json;
@@ -169,6 +169,10 @@ impl AccessRules<'_> {
               WHERE g.server_id = s.id AND (g.user_id = u.id OR g.group_id IN ",
             groups_of!("u.id"),
             ")), '[]') AS grants, \
+             coalesce((SELECT jsonb_agg(jsonb_build_object('id', e.id, 'databases', e.databases, 'expires', \
+                (extract(epoch FROM e.expire_time) * 1000000)::bigint) ORDER BY e.expire_time, e.id) \
+              FROM pgmoor.elevations AS e WHERE e.server_id = s.id AND e.user_id = u.id \
+              AND e.state = 'active'), '[]') AS elevations, \
              (SELECT c.revision FROM pgmoor.counters AS c WHERE c.name = 'policy') AS revision, clock_timestamp() AS read_time \
              FROM unnest($1::uuid[], $2::uuid[]) AS p (user_id, server_id) \
              JOIN pgmoor.users AS u ON u.id = p.user_id JOIN pgmoor.servers AS s ON s.id = p.server_id"
@@ -242,6 +246,7 @@ struct FactsRow {
     owns: bool,
     bindings: Json<Vec<BoundRow>>,
     grants: Json<Vec<GrantedRow>>,
+    elevations: Json<Vec<ElevatedRow>>,
     revision: i64,
     read_time: OffsetDateTime,
 }
@@ -261,6 +266,18 @@ struct GrantedRow {
     databases: Vec<String>,
     limits: Value,
     expires: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct ElevatedRow {
+    id: Uuid,
+    databases: Vec<String>,
+    expires: i64,
+}
+
+/// A point in time as it stands in what is aggregated.
+fn time_of(micros: i64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000).ok()
 }
 
 impl TryFrom<FactsRow> for ServerFacts {
@@ -292,11 +309,19 @@ impl TryFrom<FactsRow> for ServerFacts {
                 limits: GrantLimits::from_json(&grant.limits).ok_or_else(|| wrong("limits"))?,
                 expire_time: match grant.expires {
                     None => None,
-                    Some(micros) => Some(
-                        OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000)
-                            .map_err(|_| wrong("expire_time"))?,
-                    ),
+                    Some(micros) => Some(time_of(micros).ok_or_else(|| wrong("expire_time"))?),
                 },
+            })
+        });
+        let elevations = row.elevations.0.into_iter().map(|elevation| {
+            let wrong = |column| Inconsistency::new("elevations", column, elevation.id);
+            let databases = elevation.databases.iter().map(|name| name.parse());
+            Ok(Elevation {
+                id: ElevationId::from_uuid(elevation.id),
+                databases: databases
+                    .collect::<Result<_, _>>()
+                    .map_err(|_| wrong("databases"))?,
+                expire_time: time_of(elevation.expires).ok_or_else(|| wrong("expire_time"))?,
             })
         });
         Ok(Self {
@@ -306,6 +331,7 @@ impl TryFrom<FactsRow> for ServerFacts {
             // A role that only a later version has gives nothing here.
             bindings: row.bindings.0.iter().filter_map(bound).collect(),
             grants: grants.collect::<Result<_, Inconsistency>>()?,
+            elevations: elevations.collect::<Result<_, Inconsistency>>()?,
             policy: ServerPolicy::from_json(&row.policy.0).ok_or_else(|| wrong("policy"))?,
             revision: row.revision,
             read_time: row.read_time,

@@ -73,6 +73,8 @@ words! {
         Session = "session",
         /// An execution ended.
         Execution = "execution",
+        /// An elevation expired, or what was asked for did.
+        Elevation = "elevation",
         /// `count` records found no room and were not written.
         Unrecorded = "unrecorded",
         /// `count` refused calls from one address were not written one by one.

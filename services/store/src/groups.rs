@@ -15,7 +15,7 @@ use crate::counter::Counter;
 use crate::error::{Inconsistency, StoreError, violated_constraint};
 use crate::etag::Etag;
 use crate::page::{Cursor, Page, PageRequest};
-use domain::access::{GRANTED, PermissionSet, Role};
+use domain::access::{GRANTED, OWNED, PermissionSet, Role};
 
 /// The source of memberships that people make.
 pub const MANUAL: &str = "manual";
@@ -357,7 +357,7 @@ impl Groups<'_> {
         .await?;
         let mut gives = PermissionSet::NONE;
         if owns {
-            gives = gives.union(Role::Member.permissions());
+            gives = gives.union(Role::Member.permissions()).union(OWNED);
         }
         if granted {
             gives = gives.union(GRANTED);

@@ -41,6 +41,7 @@ mod counter;
 mod destination;
 pub mod devices;
 pub mod directory;
+pub mod elevations;
 mod error;
 mod etag;
 pub mod grants;

@@ -42,6 +42,8 @@ pub struct Session {
     pub mode: Mode,
     /// What it may do.
     pub access: Access,
+    /// It may write while its owner is elevated.
+    pub follows_elevations: bool,
     /// The database.
     pub database: Identifier,
     /// The role it logs in as.
@@ -143,7 +145,7 @@ impl Store {
 
 macro_rules! columns {
     () => {
-        "s.id, s.server_id, s.instance_id, s.owner_id, s.mode, s.access, s.database_name, s.username, s.parameters, \
+        "s.id, s.server_id, s.instance_id, s.owner_id, s.mode, s.access, s.follows_elevations, s.database_name, s.username, s.parameters, \
          s.idle_timeout_ms, s.idle_in_transaction_timeout_ms, s.queue_timeout_ms, s.incarnation, s.untold, \
          s.pins, s.last_request, s.create_time"
     };
@@ -151,13 +153,13 @@ macro_rules! columns {
 
 /// The instance of a session is that of its server, as it is now.
 const RECORD: &str = "INSERT INTO pgmoor.sessions (id, server_id, instance_id, owner_id, pooler_incarnation, mode, \
-    access, database_name, username, parameters, idle_timeout_ms, idle_in_transaction_timeout_ms, \
+    access, follows_elevations, database_name, username, parameters, idle_timeout_ms, idle_in_transaction_timeout_ms, \
     queue_timeout_ms, incarnation, untold, pins, create_time) \
-    SELECT n.id, n.server_id, s.instance_id, n.owner_id, $2, n.mode, n.access, n.database_name, \
+    SELECT n.id, n.server_id, s.instance_id, n.owner_id, $2, n.mode, n.access, n.follows_elevations, n.database_name, \
     n.username, n.parameters, n.idle_timeout_ms, n.idle_in_transaction_timeout_ms, n.queue_timeout_ms, \
     n.incarnation, n.untold, n.pins, n.create_time::timestamptz \
     FROM jsonb_to_recordset($1) AS n (id text, server_id uuid, owner_id uuid, \
-    mode text, access text, database_name text, username text, parameters jsonb, \
+    mode text, access text, follows_elevations boolean, database_name text, username text, parameters jsonb, \
     idle_timeout_ms bigint, \
     idle_in_transaction_timeout_ms bigint, queue_timeout_ms bigint, incarnation bigint, \
     untold boolean, pins text, create_time text) \
@@ -359,6 +361,7 @@ struct NewRow<'a> {
     owner_id: Uuid,
     mode: &'static str,
     access: &'static str,
+    follows_elevations: bool,
     database_name: &'a str,
     username: &'a str,
     parameters: &'a [(String, String)],
@@ -379,6 +382,7 @@ impl<'a> From<&'a Session> for NewRow<'a> {
             owner_id: session.owner_id.as_uuid(),
             mode: session.mode.name(),
             access: access_name(session.access),
+            follows_elevations: session.follows_elevations,
             database_name: session.database.as_str(),
             username: session.username.as_str(),
             parameters: &session.parameters,
@@ -412,6 +416,7 @@ struct Row {
     owner_id: Uuid,
     mode: String,
     access: String,
+    follows_elevations: bool,
     database_name: String,
     username: String,
     parameters: Json<Vec<(String, String)>>,
@@ -465,6 +470,7 @@ impl TryFrom<Row> for Session {
                 "auto" => Mode::Auto,
                 _ => return Err(wrong("mode")),
             },
+            follows_elevations: row.follows_elevations,
             access: match row.access.as_str() {
                 "read_only" => Access::ReadOnly,
                 "read_write" => Access::ReadWrite,

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rpc::access::v1::elevation_service_client::ElevationServiceClient;
 use rpc::access::v1::grant_service_client::GrantServiceClient;
 use rpc::access::v1::group_service_client::GroupServiceClient;
 use rpc::access::v1::role_service_client::RoleServiceClient;
@@ -151,6 +152,8 @@ impl Client {
         servers: ServerServiceClient;
         /// GrantService.
         grants: GrantServiceClient;
+        /// ElevationService.
+        elevations: ElevationServiceClient;
         /// GroupService.
         groups: GroupServiceClient;
         /// RoleService.

@@ -113,6 +113,7 @@ struct Names {
     operation: String,
     backup: String,
     grant: String,
+    elevation: String,
     group: String,
     role: String,
     binding: String,
@@ -212,6 +213,12 @@ fn table(n: &Names) -> Vec<Row> {
         row("pgmoor.access.v1.GrantService/DeleteGrant", &access::DeleteGrantRequest { name: n.grant.clone(), etag: stale() }, NotFound, PermissionDenied, (Owner, Aborted)),
         row("pgmoor.access.v1.GrantService/GetServerPolicy", &access::GetServerPolicyRequest { server: at_server() }, NotFound, Ok, (Owner, Ok)),
         row("pgmoor.access.v1.GrantService/UpdateServerPolicy", &access::UpdateServerPolicyRequest { server: at_server(), etag: stale(), ..Default::default() }, NotFound, PermissionDenied, (Owner, Aborted)),
+        row("pgmoor.access.v1.ElevationService/RequestElevation", &access::RequestElevationRequest { parent: at_server(), ..Default::default() }, NotFound, PermissionDenied, (Owner, InvalidArgument)),
+        row("pgmoor.access.v1.ElevationService/GetElevation", &named!(access::GetElevationRequest, n.elevation), NotFound, NotFound, (Owner, Ok)),
+        row("pgmoor.access.v1.ElevationService/ListElevations", &access::ListElevationsRequest { parent: at_server(), ..Default::default() }, Ok, Ok, (Owner, Ok)),
+        row("pgmoor.access.v1.ElevationService/ApproveElevation", &access::ApproveElevationRequest { name: n.elevation.clone(), etag: stale() }, NotFound, NotFound, (Owner, Aborted)),
+        row("pgmoor.access.v1.ElevationService/DenyElevation", &access::DenyElevationRequest { name: n.elevation.clone(), etag: stale() }, NotFound, NotFound, (Owner, Aborted)),
+        row("pgmoor.access.v1.ElevationService/EndElevation", &access::EndElevationRequest { name: n.elevation.clone(), etag: stale() }, NotFound, NotFound, (Owner, Aborted)),
         row("pgmoor.access.v1.GroupService/CreateGroup", &access::CreateGroupRequest::default(), PermissionDenied, PermissionDenied, (Administrator, InvalidArgument)),
         row("pgmoor.access.v1.GroupService/GetGroup", &named!(access::GetGroupRequest, n.group), NotFound, Ok, (Administrator, Ok)),
         row("pgmoor.access.v1.GroupService/ListGroups", &access::ListGroupsRequest::default(), Ok, Ok, (Administrator, Ok)),
@@ -325,6 +332,35 @@ async fn names(world: &World, owner: &Client, administrator: &Client, auditor: &
         }),
     };
     let grant = owner.grants().create_grant(grant).await.unwrap().into_inner();
+    let policy = access::UpdateServerPolicyRequest {
+        server: server.clone(),
+        policy: Some(access::ServerPolicy {
+            max_elevation: Some(prost_types::Duration {
+                seconds: 60,
+                nanos: 0,
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    owner.grants().update_server_policy(policy).await.unwrap();
+    // Of somebody who has a grant, so that the owner may decide.
+    let elevation = access::RequestElevationRequest {
+        parent: server.clone(),
+        elevation: Some(access::Elevation {
+            reason: "a test".to_owned(),
+            duration: Some(prost_types::Duration {
+                seconds: 60,
+                nanos: 0,
+            }),
+            ..Default::default()
+        }),
+    };
+    let elevation = administrator
+        .elevations()
+        .request_elevation(elevation)
+        .await
+        .unwrap();
     let group = access::CreateGroupRequest {
         group: Some(access::Group {
             display_name: harness::random::name("group"),
@@ -357,6 +393,7 @@ async fn names(world: &World, owner: &Client, administrator: &Client, auditor: &
         operation,
         backup: ended.backup,
         grant: grant.grant.unwrap().name,
+        elevation: elevation.into_inner().elevation.unwrap().name,
         group: group.into_inner().group.unwrap().name,
         role: role.into_inner().role.unwrap().name,
         binding: binding.into_inner().role_binding.unwrap().name,

@@ -19,6 +19,7 @@ const RESOURCE_FIELDS: &[&str] = &[
     "binding",
     "credential",
     "destination",
+    "elevation",
     "execution",
     "file",
     "grant",

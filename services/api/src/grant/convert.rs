@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domain::access::{
-    Access, GrantLimits, MAX_DATABASES, MAX_ENVIRONMENT_CHARS, NARROWED, ServerPolicy, Tenancy,
+    Access, GrantLimits, MAX_DATABASES, MAX_ELEVATION, MAX_ENVIRONMENT_CHARS, NARROWED, ServerPolicy, Tenancy,
 };
 use domain::limits::{Limit, Unit};
 use domain::name::Identifier;
@@ -48,6 +48,7 @@ pub(super) fn policy(policy: &ServerPolicy) -> proto::ServerPolicy {
         databases,
         backups_forbidden: !policy.backups,
         restores_forbidden: !policy.restores,
+        max_elevation: policy.max_elevation.map(duration::encode),
     }
 }
 
@@ -74,9 +75,14 @@ pub(super) fn read_policy(
             None
         }
     }?;
+    let max_elevation = max_elevation(policy.max_elevation, violations)?;
+    let preset_with = |preset| ServerPolicy {
+        max_elevation,
+        ..preset
+    };
     match PolicyPreset::try_from(preset) {
-        Ok(PolicyPreset::Staging) => return Some(ServerPolicy::staging(tenancy)),
-        Ok(PolicyPreset::Production) => return Some(ServerPolicy::production(tenancy)),
+        Ok(PolicyPreset::Staging) => return Some(preset_with(ServerPolicy::staging(tenancy))),
+        Ok(PolicyPreset::Production) => return Some(preset_with(ServerPolicy::production(tenancy))),
         Ok(PolicyPreset::Unspecified) => {}
         Err(_) => {
             violations.add("preset", "is not a known value");
@@ -98,7 +104,22 @@ pub(super) fn read_policy(
         tenancy,
         backups: !policy.backups_forbidden,
         restores: !policy.restores_forbidden,
+        max_elevation,
     })
+}
+
+/// Reads the longest elevation there may be.
+fn max_elevation(
+    given: Option<prost_types::Duration>,
+    violations: &mut Violations,
+) -> Option<Option<Duration>> {
+    let longest = duration::decode_within(given.unwrap_or_default(), Duration::ZERO, MAX_ELEVATION);
+    let longest = longest.and_then(|longest| match longest.subsec_nanos() {
+        0 => Ok(longest),
+        _ => Err("must be in whole seconds".to_owned()),
+    });
+    let longest = violations.check("policy.max_elevation", longest)?;
+    Some((!longest.is_zero()).then_some(longest))
 }
 
 /// Reads an access level.

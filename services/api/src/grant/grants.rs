@@ -153,14 +153,17 @@ fn check_given(facts: &ServerFacts, terms: &GrantTerms) -> Result<(), Error> {
     let mut unbound = facts.clone();
     unbound.policy = ServerPolicy::default();
     let restore = PermissionSet::of(&[Permission::BackupsRestore]);
+    // To ask gives nothing by itself.
+    let ask = PermissionSet::of(&[Permission::ElevationsRequest]);
     let gives = match terms.access {
         Access::ReadOnly => GRANTED.minus(restore),
         Access::ReadWrite => GRANTED,
     };
     // Somebody who has all of it by a role or as the owner, in every database: a grant of one's own is not passed on.
     unbound.grants.clear();
+    unbound.elevations.clear();
     let own = decide(&unbound, None, facts.read_time);
-    if gives.is_within(own.permissions) {
+    if gives.minus(ask).is_within(own.permissions) {
         Ok(())
     } else {
         Err(Error::EscalationDenied)

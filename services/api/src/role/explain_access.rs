@@ -79,6 +79,7 @@ fn permission(text: &str) -> Result<Permission, Error> {
 
 fn message(reason: &Reason, permission: Permission, server: ServerId) -> proto::ExplainedRule {
     let grant = |id| format!("servers/{server}/grants/{id}");
+    let elevation = |id| format!("servers/{server}/elevations/{id}");
     let none = String::new;
     let (rule, name, description) = match &reason.rule {
         Rule::Disabled => ("disabled", none(), "the user is disabled".to_owned()),
@@ -100,6 +101,26 @@ fn message(reason: &Reason, permission: Permission, server: ServerId) -> proto::
         ),
         Rule::ExpiredGrant(id) => ("grant", grant(*id), "the grant has expired".to_owned()),
         Rule::GrantForOthers(id) => ("grant", grant(*id), "the grant is for other databases".to_owned()),
+        Rule::Elevation(id) => (
+            "elevation",
+            elevation(*id),
+            "the user may write for a while".to_owned(),
+        ),
+        Rule::ExpiredElevation(id) => (
+            "elevation",
+            elevation(*id),
+            "the elevation has expired".to_owned(),
+        ),
+        Rule::ElevationForOthers(id) => (
+            "elevation",
+            elevation(*id),
+            "the elevation is for other databases".to_owned(),
+        ),
+        Rule::PolicyElevations => (
+            "policy_elevations",
+            none(),
+            "the policy of the server allows no elevations".to_owned(),
+        ),
         Rule::PolicyDatabases => (
             "policy_databases",
             none(),

@@ -233,6 +233,7 @@ impl Instance {
         let stop = CancellationToken::new();
         tasks.spawn(RevocationFeed::new(verifier, Duration::from_secs(1)).run(stop.clone()));
         tasks.spawn(api.poll_settings(stop.clone()));
+        tasks.spawn(api.expire_elevations(stop.clone()));
         if setup.is_written {
             tasks.spawn(writer.run(audited, stop.clone()));
         }

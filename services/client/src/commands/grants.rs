@@ -275,6 +275,9 @@ pub struct Policy {
     /// No backups may be restored
     #[arg(long)]
     no_restores: bool,
+    /// The longest that somebody may be let write for, such as 1h. Without: nobody may
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    max_elevation: Option<Duration>,
 }
 
 impl Policy {
@@ -286,7 +289,8 @@ impl Policy {
             || self.ceiling.is_some()
             || !self.databases.is_empty()
             || self.no_backups
-            || self.no_restores;
+            || self.no_restores
+            || self.max_elevation.is_some();
         let policy = if sets {
             let tenancy = match self.databases.is_empty() {
                 true => Tenancy::SingleTenant,
@@ -307,6 +311,7 @@ impl Policy {
                     databases: self.databases,
                     backups_forbidden: self.no_backups,
                     restores_forbidden: self.no_restores,
+                    max_elevation: self.max_elevation.map(wire_duration),
                 }),
                 etag: String::new(),
             };

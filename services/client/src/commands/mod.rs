@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod catalog;
+pub(crate) mod elevations;
 pub(crate) mod explain_access;
 pub(crate) mod files;
 pub(crate) mod grants;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use domain::clock::Clock;
 use domain::random::Random;
 use http::HeaderValue;
+use rpc::access::v1::elevation_service_client::ElevationServiceClient;
 use rpc::access::v1::grant_service_client::GrantServiceClient;
 use rpc::access::v1::group_service_client::GroupServiceClient;
 use rpc::access::v1::role_service_client::RoleServiceClient;
@@ -134,6 +135,8 @@ impl Connection {
         backups: BackupServiceClient,
         /// CatalogService.
         catalog: CatalogServiceClient,
+        /// ElevationService.
+        elevations: ElevationServiceClient,
         /// GrantService.
         grants: GrantServiceClient,
         /// GroupService.

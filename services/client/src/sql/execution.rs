@@ -208,6 +208,9 @@ impl Execution {
                 .notes
                 .line("error: a result is larger than its limit; see --max-rows and --max-bytes"),
             ExecutionOutcome::Suspended => self.suspended = Some(Suspended::of(&running)),
+            ExecutionOutcome::ElevationEnded => context.notes.line(
+                "error: the elevation ended; the transaction was rolled back, and the session is read-only",
+            ),
             ExecutionOutcome::TimedOut => context.notes.line("error: the statement ran into its time limit"),
             ExecutionOutcome::Lost => context.notes.line(
                 "error: the connection to PostgreSQL was lost; whether the last statement took effect is unknown",
@@ -472,6 +475,13 @@ impl Execution {
     }
 }
 
+/// The session's incarnation, as an error tells it.
+fn incarnation(status: &Status) -> i64 {
+    let told = status.get_details_error_info();
+    let current = told.and_then(|told| told.metadata.get("incarnation")?.parse().ok());
+    current.unwrap_or_default()
+}
+
 /// Starts a script. Where the session was recovered meanwhile, nothing was run: it is run now if the session held
 /// nothing that could be lost, as far as was stated.
 async fn begin(
@@ -487,6 +497,11 @@ async fn begin(
     let mut sent = 0;
     let refusal = match start(connection, session, script.clone(), &mut sent).await {
         Err(status) if rpc::error::reason(&status) == Some(ErrorReason::SessionRecovered) => status,
+        Err(status) if rpc::error::reason(&status) == Some(ErrorReason::ElevationEnded) => {
+            // Nothing was run, and it is not run now: what it was to go on with is gone.
+            session.incarnation = incarnation(&status);
+            return Err(status);
+        }
         answer => return answer,
     };
     if sent > 1 {
@@ -495,9 +510,7 @@ async fn begin(
             "the session lost its connection while the statement was sent; whether it took effect is unknown",
         ));
     }
-    let told = refusal.get_details_error_info();
-    let current = told.and_then(|told| told.metadata.get("incarnation")?.parse().ok());
-    session.incarnation = current.unwrap_or_default();
+    session.incarnation = incarnation(&refusal);
     if !session.pins.is_empty() {
         return Err(refusal);
     }

@@ -7,8 +7,11 @@ use std::collections::BTreeSet;
 
 use time::OffsetDateTime;
 
-use super::{Access, Databases, GrantLimits, Permission, PermissionSet, Role, RoleName, ServerPolicy};
-use crate::id::{GrantId, GroupId, RoleBindingId, UserId};
+use super::{
+    Access, Databases, Elevated, Elevation, GrantLimits, Permission, PermissionSet, Role, RoleName,
+    ServerPolicy,
+};
+use crate::id::{ElevationId, GrantId, GroupId, RoleBindingId, UserId};
 use crate::name::Identifier;
 
 /// Permissions on a server: what ownership, a binding or a grant may give. All others are pgmoor's own.
@@ -27,7 +30,15 @@ pub const SERVER_PERMISSIONS: PermissionSet = PermissionSet::of(&[
     Permission::BackupsRead,
     Permission::BackupsDelete,
     Permission::BackupsRestore,
+    Permission::ElevationsRequest,
+    Permission::ElevationsApprove,
 ]);
+
+/// What the owner of a server may do with it: what a member may with what is theirs, and let others write for a while.
+pub const OWNED: PermissionSet = Role::Member
+    .permissions()
+    .intersection(SERVER_PERMISSIONS)
+    .union(PermissionSet::of(&[Permission::ElevationsApprove]));
 
 /// Permissions by which something reaches the server itself, in one of its databases.
 pub const USE: PermissionSet = PermissionSet::of(&[
@@ -44,6 +55,7 @@ pub const GRANTED: PermissionSet = PermissionSet::of(&[
     Permission::SessionsUse,
     Permission::BackupsCreate,
     Permission::BackupsRestore,
+    Permission::ElevationsRequest,
 ]);
 
 /// How the server is the user's own.
@@ -108,6 +120,8 @@ pub struct ServerFacts {
     pub bindings: Vec<Bound>,
     /// Grants they have there.
     pub grants: Vec<Grant>,
+    /// Elevations of theirs there that were approved.
+    pub elevations: Vec<Elevation>,
     /// What the server allows.
     pub policy: ServerPolicy,
     /// The policy revision they were read at.
@@ -133,6 +147,14 @@ pub enum Rule {
     ExpiredGrant(GrantId),
     /// A grant is for other databases.
     GrantForOthers(GrantId),
+    /// They may write for a while.
+    Elevation(ElevationId),
+    /// They might write for a while.
+    ExpiredElevation(ElevationId),
+    /// An elevation is for other databases.
+    ElevationForOthers(ElevationId),
+    /// The server's policy lets nobody write for a while.
+    PolicyElevations,
     /// The server's policy does not allow the database.
     PolicyDatabases,
     /// The server's policy allows to read only.
@@ -176,11 +198,15 @@ pub struct Decision {
     pub permissions: PermissionSet,
     /// How far, where they may use it.
     pub access: Access,
+    /// How far it would be without elevations.
+    pub unelevated: Access,
+    /// The elevation that lets them write, or would if nothing else did.
+    pub elevated: Option<Elevated>,
     /// Where.
     pub databases: Databases,
     /// What is narrowed for them.
     pub limits: GrantLimits,
-    /// When a grant that counted here gives nothing any more, the first of them.
+    /// When a grant or the elevation that counted here gives nothing any more, the first of them.
     pub expire_time: Option<OffsetDateTime>,
     /// Every rule that was looked at, in order.
     pub reasons: Vec<Reason>,
@@ -262,11 +288,7 @@ pub fn decide(facts: &ServerFacts, database: Option<&Identifier>, now: OffsetDat
             Ownership::Group(group) => Some(Rule::OwnerGroup(group)),
         };
         if let Some(rule) = owner {
-            sources.push(note(
-                &mut reasons,
-                rule,
-                Given::everywhere(Role::Member.permissions().intersection(SERVER_PERMISSIONS)),
-            ));
+            sources.push(note(&mut reasons, rule, Given::everywhere(OWNED)));
         }
         for bound in &facts.bindings {
             let permissions = bound.permissions.intersection(SERVER_PERMISSIONS);
@@ -307,7 +329,13 @@ pub fn decide(facts: &ServerFacts, database: Option<&Identifier>, now: OffsetDat
     } else {
         held
     };
-    let permissions = covered.minus(forbidden(&facts.policy, &mut reasons));
+    // Who may not use the database at all gets nothing by it.
+    let elevated = match covered.contains(Permission::SessionsUse) {
+        true => elevated(facts, database, now, &mut reasons),
+        false => None,
+    };
+    expire_time = earlier(expire_time, elevated.map(|elevated| elevated.until));
+    let permissions = covered.minus(forbidden(&facts.policy, elevated.is_some(), &mut reasons));
     reasons.push(taking(Rule::Default, PermissionSet::NONE));
     let users = || {
         let uses = |source: &&Given| source.permissions.contains(Permission::SessionsUse);
@@ -319,9 +347,15 @@ pub fn decide(facts: &ServerFacts, database: Option<&Identifier>, now: OffsetDat
         .map(|source| source.databases.clone())
         .reduce(Databases::union);
     let databases = databases.unwrap_or(Databases::Only(BTreeSet::new()));
+    let unelevated = access.unwrap_or(Access::ReadOnly).min(facts.policy.ceiling);
     Decision {
         permissions,
-        access: access.unwrap_or(Access::ReadOnly).min(facts.policy.ceiling),
+        access: match elevated {
+            Some(_) => Access::ReadWrite,
+            None => unelevated,
+        },
+        unelevated,
+        elevated,
         databases: databases.within(&facts.policy),
         limits: limits.unwrap_or_default(),
         expire_time,
@@ -332,8 +366,38 @@ pub fn decide(facts: &ServerFacts, database: Option<&Identifier>, now: OffsetDat
     }
 }
 
-/// What the policy takes from everybody.
-fn forbidden(policy: &ServerPolicy, reasons: &mut Vec<Reason>) -> PermissionSet {
+/// The elevation that counts in the database, of several the last to expire.
+fn elevated(
+    facts: &ServerFacts,
+    database: Option<&Identifier>,
+    now: OffsetDateTime,
+    reasons: &mut Vec<Reason>,
+) -> Option<Elevated> {
+    let mut counts = None;
+    for elevation in &facts.elevations {
+        let rule = if elevation.has_expired(now) {
+            Rule::ExpiredElevation(elevation.id)
+        } else if facts.policy.max_elevation.is_none() {
+            Rule::PolicyElevations
+        } else if !elevation.covers(database) {
+            Rule::ElevationForOthers(elevation.id)
+        } else {
+            let this = Elevated {
+                by: elevation.id,
+                until: elevation.expire_time,
+            };
+            counts = counts
+                .filter(|other: &Elevated| other.until >= this.until)
+                .or(Some(this));
+            Rule::Elevation(elevation.id)
+        };
+        reasons.push(taking(rule, PermissionSet::NONE));
+    }
+    counts
+}
+
+/// What the policy takes from everybody; its ceiling not from who is elevated.
+fn forbidden(policy: &ServerPolicy, is_elevated: bool, reasons: &mut Vec<Reason>) -> PermissionSet {
     let backups = PermissionSet::of(&[Permission::BackupsCreate]);
     let restores = PermissionSet::of(&[Permission::BackupsRestore]);
     let mut forbidden = PermissionSet::NONE;
@@ -341,7 +405,7 @@ fn forbidden(policy: &ServerPolicy, reasons: &mut Vec<Reason>) -> PermissionSet 
         reasons.push(taking(rule, set));
         forbidden = forbidden.union(set);
     };
-    if policy.ceiling == Access::ReadOnly {
+    if policy.ceiling == Access::ReadOnly && !is_elevated {
         take(Rule::PolicyCeiling, restores);
     }
     if !policy.backups {

@@ -1,10 +1,11 @@
 //! What a server allows, whoever asks: its owner is held to it too.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Access;
+use super::{Access, MAX_ELEVATION};
 use crate::name::Identifier;
 
 /// Longest label of an environment, in characters.
@@ -38,6 +39,8 @@ pub struct ServerPolicy {
     pub backups: bool,
     /// Whether backups may be restored there.
     pub restores: bool,
+    /// How long somebody may be let write beyond the ceiling, or beyond their own rights; nothing for never. In whole seconds.
+    pub max_elevation: Option<Duration>,
 }
 
 impl Default for ServerPolicy {
@@ -49,6 +52,7 @@ impl Default for ServerPolicy {
             tenancy: Tenancy::Single,
             backups: true,
             restores: true,
+            max_elevation: None,
         }
     }
 }
@@ -73,6 +77,7 @@ impl ServerPolicy {
             tenancy,
             backups: false,
             restores: false,
+            max_elevation: None,
         }
     }
 
@@ -98,6 +103,7 @@ impl ServerPolicy {
             "databases": databases,
             "backups": self.backups,
             "restores": self.restores,
+            "max_elevation": self.max_elevation.map(|longest| longest.as_secs()),
         })
     }
 
@@ -126,6 +132,15 @@ impl ServerPolicy {
             },
             backups: flag("backups")?,
             restores: flag("restores")?,
+            max_elevation: match fields.get("max_elevation") {
+                None | Some(Value::Null) => None,
+                Some(value) => Some(
+                    value
+                        .as_u64()
+                        .map(Duration::from_secs)
+                        .filter(|longest| *longest <= MAX_ELEVATION)?,
+                ),
+            },
         })
     }
 }
@@ -146,7 +161,10 @@ mod tests {
         for policy in [
             ServerPolicy::default(),
             ServerPolicy::staging(Tenancy::Single),
-            ServerPolicy::production(Tenancy::Multi { databases }),
+            ServerPolicy {
+                max_elevation: Some(Duration::from_secs(90)),
+                ..ServerPolicy::production(Tenancy::Multi { databases })
+            },
         ] {
             assert_eq!(ServerPolicy::from_json(&policy.to_json()), Some(policy));
         }

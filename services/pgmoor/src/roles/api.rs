@@ -190,6 +190,11 @@ pub(crate) async fn start(
         settings.await;
         Ok(())
     });
+    let elevations = api.expire_elevations(lifecycle.retiring());
+    lifecycle.background("the expiry of elevations", async move {
+        elevations.await;
+        Ok(())
+    });
     if let Some(listener) = http_listener {
         let http = api.serve_http(listener, lifecycle.stopping());
         lifecycle.serve("the HTTP port", async move { Ok(http.await?) });

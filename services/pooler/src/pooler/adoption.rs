@@ -152,7 +152,7 @@ impl Pooler {
             Some(pool) => {
                 let clock = Arc::clone(&self.0.clock);
                 let server = pool.registration.lock().server.clone();
-                let role = self.known_role(rights.access(), &server, Some(&session.database));
+                let role = self.known_role(rights.lasting(), &server, Some(&session.database));
                 if let Some(role) = &role {
                     self.know_role_soon(session.owner_id, server, Arc::clone(role));
                 }
@@ -199,7 +199,11 @@ impl Pooler {
         let (database, wish) = (session.database.clone(), Some(session.access));
         let rights = Rights::decide(facts, database, Permission::SessionsUse, wish).ok();
         // What it was opened for it keeps or loses: it does not become another session.
-        let rights = rights.filter(|rights| rights.access() == session.access);
+        let rights = rights.filter(|rights| rights.lasting() == session.access);
+        let rights = rights.map(|rights| match session.follows_elevations {
+            true => rights.followed(),
+            false => rights,
+        });
         Ok(rights.ok_or(LossCause::AccessRevoked))
     }
 

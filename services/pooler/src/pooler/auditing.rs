@@ -67,6 +67,7 @@ impl Pooler {
             caller,
             method,
             server: format!("servers/{}", name.server),
+            elevation: session.facts.rights.elevation(),
             session: name.to_string(),
             execution: execution.to_string(),
             database: database.to_string(),

@@ -50,6 +50,7 @@ impl Pooler {
             caller: &caller,
             method: "RunScript",
             server: format!("servers/{}", pool.key.server),
+            elevation: rights.elevation(),
             session: String::new(),
             execution: String::new(),
             database: pool.key.database.to_string(),

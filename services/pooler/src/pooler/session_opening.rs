@@ -79,7 +79,8 @@ impl Pooler {
         // So that the session is where its instance's budget is.
         let instance = self.0.instances.own(server.instance_id).await?;
         let (database, parameters) = (opening.database.clone(), opening.parameters.clone());
-        let role = self.known_role(rights.access(), &server, database.as_ref());
+        let rights = rights.follow_elevations(opening.access);
+        let role = self.known_role(rights.lasting(), &server, database.as_ref());
         let registered = server.clone();
         let keeping = Keeping::Auto {
             pool: self.pool(server, database, parameters).await?,

@@ -284,6 +284,8 @@ impl Pooler {
                 None => self.fetch(name, caller.user).await?,
             };
             if !session.is_moving() {
+                let needs = session.settle_access();
+                self.serve(&session, needs);
                 return Ok(session);
             }
             session.move_settled().await;
@@ -403,6 +405,11 @@ fn answered(
         cut && ended.error.is_none()
     };
     match answer {
+        Ok(Ok(ended)) if ended.lost.is_none() && ended.outcome == ExecutionOutcome::ElevationEnded => {
+            Err(PoolerError::ElevationEnded {
+                current: session.incarnation(),
+            })
+        }
         Ok(Ok(ended)) if ended.lost.is_none() && cut_short(&ended) => Err(PoolerError::ExecutionCancelled),
         Ok(Ok(ended)) if ended.lost.is_none() => Ok(ended),
         Ok(Err(error)) => Err(error),

@@ -254,6 +254,11 @@ impl Pooler {
                 }
                 Own::Backend(rested) => {
                     session.set_rests_at(None);
+                    if rested.backend.access != session.facts.rights.access() {
+                        // What it may do has changed: it takes another one.
+                        self.close_later(rested.backend);
+                        return Ok(None);
+                    }
                     if let Some(backend) = self.awake(&instance, rested).await {
                         return Ok(Some(Seat { backend, instance }));
                     }

@@ -1,5 +1,5 @@
 //! Sessions end when what they were opened by does: a grant that is revoked or expires, a role that is taken away, a policy
-//! that becomes stricter, a user who is disabled.
+//! that becomes stricter, a user who is disabled. Sessions that write by an elevation only read once that is over.
 //!
 //! Invariant: with the config database there, it is known within seconds; while it is away, what was known stays good, and a
 //! grant expires all the same.
@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Pooler;
 use crate::error::LossCause;
+use crate::rights::Standing;
 use crate::session::Session;
 use crate::visitors::Visitor;
 
@@ -89,8 +90,15 @@ impl Pooler {
 
     fn end_without_rights(&self) {
         let now = self.0.clock.now();
-        for session in self.used().filter(|session| !session.facts.rights.stand(now)) {
-            self.end(&session, LossCause::AccessRevoked);
+        for session in self.used() {
+            match session.facts.rights.stand(now) {
+                Standing::Stands => {}
+                Standing::Falls => {
+                    let needs = session.fall();
+                    self.serve(&session, needs);
+                }
+                Standing::Over => self.end(&session, LossCause::AccessRevoked),
+            }
         }
     }
 

@@ -15,6 +15,7 @@ pub(crate) struct Control {
     pub(crate) bell: Arc<Notify>,
     cancel: AtomicBool,
     close: AtomicBool,
+    fall: AtomicBool,
     rows: AtomicI64,
     commit: Mutex<Option<Commit>>,
 }
@@ -23,6 +24,7 @@ impl Control {
     /// Forgets what was said about the last execution.
     pub(crate) fn reset(&self) {
         self.cancel.store(false, Ordering::Release);
+        self.fall.store(false, Ordering::Release);
         self.rows.store(0, Ordering::Relaxed);
         self.set_commit(None);
     }
@@ -35,6 +37,17 @@ impl Control {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancel.load(Ordering::Acquire)
+    }
+
+    /// Asks for the running execution to be cancelled because its session may only read from now on. Call it only while that
+    /// execution cannot change.
+    pub(crate) fn fall(&self) {
+        self.fall.store(true, Ordering::Release);
+        self.bell.notify_one();
+    }
+
+    pub(crate) fn is_falling(&self) -> bool {
+        self.fall.load(Ordering::Acquire)
     }
 
     /// Asks for the backend to be closed, whatever it does.

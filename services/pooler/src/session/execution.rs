@@ -73,6 +73,7 @@ enum Interrupt {
     TimedOut,
     LimitExceeded,
     ReaderGone,
+    ElevationEnded,
     Closing,
 }
 
@@ -133,11 +134,17 @@ impl Ended {
 
     fn finished(&self, elapsed: Duration) -> ExecutionFinished {
         // Of a backend that is gone nothing holds any more.
-        let is_gone = self.lost.is_some() || self.cancel_in_doubt;
+        let fell = self.outcome == ExecutionOutcome::ElevationEnded;
+        let is_gone = self.lost.is_some() || self.cancel_in_doubt || fell;
         let pins = if is_gone { Pins::NONE } else { self.pins };
+        let transaction = if fell {
+            TransactionStatus::Idle
+        } else {
+            self.transaction
+        };
         ExecutionFinished {
             outcome: self.outcome.into(),
-            transaction_status: self.transaction.into(),
+            transaction_status: transaction.into(),
             pins: pin_reasons(pins),
             elapsed: prost_types::Duration::try_from(elapsed).ok(),
             row_count: self.rows,
@@ -325,6 +332,7 @@ impl<'a> Execution<'a> {
             // Also where the server had finished: rows are missing.
             Some(Interrupt::LimitExceeded) => ExecutionOutcome::LimitExceeded,
             Some(Interrupt::TimedOut) if self.incomplete => ExecutionOutcome::TimedOut,
+            Some(Interrupt::ElevationEnded) if self.incomplete => ExecutionOutcome::ElevationEnded,
             Some(_) if self.incomplete => ExecutionOutcome::Cancelled,
             _ if self.failed => ExecutionOutcome::Failed,
             _ => ExecutionOutcome::Succeeded,
@@ -417,6 +425,9 @@ impl<'a> Execution<'a> {
         if self.control.is_closing() {
             self.interrupt(Interrupt::Closing);
         }
+        if self.control.is_falling() {
+            self.interrupt(Interrupt::ElevationEnded);
+        }
         if self.control.is_cancelled() {
             self.interrupt(Interrupt::Cancelled);
         }
@@ -431,7 +442,8 @@ impl<'a> Execution<'a> {
 
     /// Cuts the execution short: rows are dropped from now on, and the backend is asked to stop.
     fn interrupt(&mut self, interrupt: Interrupt) {
-        if interrupt == Interrupt::Closing {
+        // What it runs may write: a server that does not heed the cancel request loses the backend.
+        if matches!(interrupt, Interrupt::Closing | Interrupt::ElevationEnded) {
             self.limits.closing();
         }
         if self.interrupt.is_some() {

@@ -34,6 +34,12 @@ pub(super) struct State {
     pub(super) incarnation: i64,
     /// It was recovered, and nobody was told yet.
     pub(super) untold: bool,
+    /// That was because an elevation ended.
+    pub(super) fell: bool,
+    /// It is to read only once its execution is over.
+    pub(super) falls: bool,
+    /// Its task is to close the backend it holds.
+    pub(super) discards: bool,
     /// It is on its way to another pooler.
     pub(super) moving: bool,
     /// What of it was written down for other poolers.
@@ -94,6 +100,7 @@ impl State {
     /// Refuses a call whose caller does not know that the session was recovered.
     pub(super) fn tell_incarnation(&mut self, known: i64) -> Result<(), PoolerError> {
         let untold = std::mem::take(&mut self.untold);
+        let fell = std::mem::take(&mut self.fell);
         let knows = match known {
             0 => !untold,
             known => known == self.incarnation,
@@ -101,8 +108,10 @@ impl State {
         if knows {
             return Ok(());
         }
-        Err(PoolerError::SessionRecovered {
-            current: self.incarnation,
+        let current = self.incarnation;
+        Err(match fell {
+            true => PoolerError::ElevationEnded { current },
+            false => PoolerError::SessionRecovered { current },
         })
     }
 

@@ -28,6 +28,8 @@ pub(crate) async fn run(session: Arc<Session>, mut backend: Backend, pooler: Poo
                 session.finish(&done.ended, true);
                 done.tell();
             }
+            // A session that keeps its backend for life gives it up by ending.
+            Next::Discard => {}
             Next::End(loss) => break loss,
             Next::BackendGone => break session.set_end(end_of(&backend)),
         }
@@ -41,6 +43,10 @@ pub(crate) async fn run_shared(session: Arc<Session>, pooler: Pooler) {
     let mut gone = Gone::new(&session, &pooler);
     let mut held: Option<Seat> = None;
     let loss = loop {
+        if let Some(seat) = session.take_discarded(&mut held) {
+            // It says goodbye, and the server rolls back.
+            pooler.close_later(seat.backend);
+        }
         if held.is_none() {
             held = session.take_returned();
         }
@@ -60,6 +66,7 @@ pub(crate) async fn run_shared(session: Arc<Session>, pooler: Pooler) {
             Next::Work(execution, work) => {
                 held = Box::pin(work_shared(&session, held, execution, *work, &pooler)).await;
             }
+            Next::Discard => {}
             Next::End(loss) => break loss,
             Next::BackendGone => {
                 // It was held for its pins.
@@ -218,6 +225,8 @@ impl Drop for Gone<'_> {
 /// What happened to a session that waited on its backend.
 enum Next {
     Work(ExecutionId, Box<Work>),
+    /// The backend is to be closed, and the session goes on.
+    Discard,
     End(Loss),
     BackendGone,
 }
@@ -235,6 +244,9 @@ async fn serve(session: &Session, backend: &mut Backend) -> Next {
     loop {
         if let Some(loss) = session.end() {
             return Next::End(loss);
+        }
+        if session.must_discard() {
+            return Next::Discard;
         }
         if backend.is_killed() {
             return Next::BackendGone;
@@ -275,6 +287,9 @@ fn overheard(session: &Session, event: Result<Event, ConnectionError>) -> Result
 }
 
 async fn perform(session: &Session, backend: &mut Backend, execution: ExecutionId, work: Work) -> Done {
+    // It does not change before the execution is over.
+    let access = session.facts.rights.access();
+    backend.access = access;
     match work {
         Work::Script {
             plan,
@@ -292,7 +307,7 @@ async fn perform(session: &Session, backend: &mut Backend, execution: ExecutionI
                 incarnation: session.incarnation(),
             };
             let (ended, last) = Execution::new(backend, &session.control, Some(output), identity)
-                .access(session.facts.rights.access())
+                .access(access)
                 .watched_by(&session.watchers)
                 .detaching(detaching)
                 .run(plan)
@@ -312,7 +327,7 @@ async fn perform(session: &Session, backend: &mut Backend, execution: ExecutionI
         } => {
             audited.begin();
             let (ended, last) = Execution::new(backend, &session.control, None, Identity::default())
-                .access(session.facts.rights.access())
+                .access(access)
                 .watched_by(&session.watchers)
                 .copy_from(copy)
                 .run(plan)

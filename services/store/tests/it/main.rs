@@ -6,6 +6,7 @@ mod access;
 mod api_tokens;
 mod backups;
 mod directory;
+mod elevations;
 mod failover;
 mod identities;
 mod instance_owners;

@@ -33,6 +33,7 @@ fn session(server: &Server) -> Session {
         owner_id: server.owner_id,
         mode: Mode::Auto,
         access: Access::ReadOnly,
+        follows_elevations: true,
         database: "post\"gres".parse().unwrap(),
         username: "app".parse().unwrap(),
         parameters: vec![("search_path".to_owned(), "a, b".to_owned())],

@@ -53,19 +53,29 @@ fn binding() -> impl Strategy<Value = Bound> {
     })
 }
 
+fn elevation() -> impl Strategy<Value = Elevation> {
+    (any::<u128>(), databases(), -5i64..5).prop_map(|(id, databases, expire)| Elevation {
+        id: ElevationId::from_uuid(Uuid::from_u128(id)),
+        databases,
+        expire_time: NOW + time::Duration::seconds(expire),
+    })
+}
+
 fn policy() -> impl Strategy<Value = ServerPolicy> {
     (
         access(),
         proptest::option::of(databases()),
         any::<bool>(),
         any::<bool>(),
+        proptest::option::of(1u64..10),
     )
-        .prop_map(|(ceiling, databases, backups, restores)| ServerPolicy {
+        .prop_map(|(ceiling, databases, backups, restores, longest)| ServerPolicy {
             environment: String::new(),
             ceiling,
             tenancy: databases.map_or(Tenancy::Single, |databases| Tenancy::Multi { databases }),
             backups,
             restores,
+            max_elevation: longest.map(std::time::Duration::from_secs),
         })
 }
 
@@ -83,11 +93,12 @@ prop_compose! {
         ownership in ownership(),
         bindings in proptest::collection::vec(binding(), 0..3),
         grants in proptest::collection::vec(grant(), 0..4),
+        elevations in proptest::collection::vec(elevation(), 0..3),
         policy in policy(),
     ) -> ServerFacts {
         ServerFacts {
             user: UserId::from_uuid(Uuid::nil()),
-            disabled, ownership, bindings, grants, policy, revision: 1, read_time: NOW,
+            disabled, ownership, bindings, grants, elevations, policy, revision: 1, read_time: NOW,
         }
     }
 }
@@ -103,6 +114,7 @@ fn nobody() -> ServerFacts {
         ownership: Ownership::None,
         bindings: Vec::new(),
         grants: Vec::new(),
+        elevations: Vec::new(),
         policy: ServerPolicy::default(),
         revision: 1,
         read_time: NOW,
@@ -159,10 +171,12 @@ proptest! {
     }
 
     #[test]
-    fn ceiling_caps_everybody(facts in facts(), database in database()) {
+    fn ceiling_caps_everybody_who_is_not_elevated(facts in facts(), database in database()) {
         let decision = decide(&facts, database.as_ref(), NOW);
-        prop_assert!(decision.access <= facts.policy.ceiling);
-        if facts.policy.ceiling == Access::ReadOnly || !facts.policy.restores {
+        prop_assert!(decision.unelevated <= facts.policy.ceiling);
+        let capped = decision.elevated.is_none();
+        prop_assert!(!capped || decision.access == decision.unelevated);
+        if facts.policy.ceiling == Access::ReadOnly && capped || !facts.policy.restores {
             prop_assert!(!decision.permissions.contains(Permission::BackupsRestore));
         }
         if !facts.policy.backups {
@@ -178,6 +192,48 @@ proptest! {
             prop_assert!(facts.policy.allows_database(&asked));
             prop_assert!(decision.databases.contains(&asked));
         }
+    }
+
+    #[test]
+    fn elevation_lets_write_who_may_use_the_database_and_gives_nothing_else(
+        facts in facts(), elevation in elevation(), database in database(),
+    ) {
+        let before = decide(&facts, database.as_ref(), NOW);
+        let mut more = facts.clone();
+        more.elevations.push(elevation.clone());
+        let after = decide(&more, database.as_ref(), NOW);
+        let restore = PermissionSet::of(&[Permission::BackupsRestore]);
+        prop_assert_eq!(before.permissions.minus(restore), after.permissions.minus(restore));
+        prop_assert!(before.permissions.is_within(after.permissions));
+        prop_assert_eq!(before.unelevated, after.unelevated);
+        prop_assert_eq!(&before.databases, &after.databases);
+        let here = match &database {
+            Some(database) => elevation.databases.is_empty() || elevation.databases.contains(database),
+            None => elevation.databases.is_empty(),
+        };
+        let counts = here
+            && !elevation.has_expired(NOW)
+            && facts.policy.max_elevation.is_some()
+            && before.permissions.contains(Permission::SessionsUse);
+        if counts {
+            prop_assert_eq!(after.access, Access::ReadWrite);
+            prop_assert!(after.elevated.is_some_and(|elevated| elevated.until >= elevation.expire_time));
+        } else {
+            prop_assert_eq!(before.access, after.access);
+            prop_assert_eq!(before.elevated, after.elevated);
+        }
+    }
+
+    #[test]
+    fn without_an_elevation_that_lasts_nobody_is_elevated(facts in facts(), database in database()) {
+        let mut over = facts.clone();
+        over.elevations.retain(|elevation| elevation.has_expired(NOW));
+        let decision = decide(&over, database.as_ref(), NOW);
+        prop_assert_eq!(decision.elevated, None);
+        prop_assert_eq!(decision.access, decision.unelevated);
+        let ends = facts.elevations.iter().map(|elevation| elevation.expire_time).max();
+        let later = ends.unwrap_or(NOW).max(NOW);
+        prop_assert_eq!(decide(&facts, database.as_ref(), later).elevated, None);
     }
 
     #[test]
