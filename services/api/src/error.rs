@@ -36,6 +36,7 @@ pub(crate) enum ResourceKind {
     Role,
     RoleBinding,
     Grant,
+    Credential,
 }
 
 impl fmt::Display for ResourceKind {
@@ -55,6 +56,7 @@ impl fmt::Display for ResourceKind {
             Self::Role => "role",
             Self::RoleBinding => "role binding",
             Self::Grant => "grant",
+            Self::Credential => "credential",
         })
     }
 }

@@ -8,6 +8,7 @@ mod commit;
 mod control;
 mod copy_source;
 mod execution;
+mod home;
 mod moving;
 mod pipe;
 mod record;
@@ -48,6 +49,7 @@ pub(crate) use self::commit::{Commit, Known, Transaction};
 pub(crate) use self::control::Control;
 pub(crate) use self::copy_source::{CopySender, CopySource, copy_channel};
 pub(crate) use self::execution::{Ended, Execution, Identity, LastEvents, Lost, Plan, PortalUse, Suspended};
+pub(crate) use self::home::Home;
 pub(crate) use self::pipe::{Audience, Detaching, PipeReader, PipeWriter, Recording, pipe};
 pub(crate) use self::record::LastExecution;
 use self::record::{Record, ShortError};
@@ -104,8 +106,6 @@ pub(crate) struct Facts {
     pub(crate) owner: UserId,
     /// What lets the owner use the server, and how far.
     pub(crate) rights: Arc<Rights>,
-    /// What is known of its role, where it only reads.
-    pub(crate) role: Option<Arc<KnownRole>>,
     pub(crate) keeping: Keeping,
     /// Whose limits hold for it.
     pub(crate) instance: Arc<Instance>,
@@ -122,12 +122,11 @@ pub(crate) enum Keeping {
         database: Identifier,
         username: Identifier,
         backend_pid: i32,
+        /// What is known of its role, where it only reads.
+        role: Option<Arc<KnownRole>>,
     },
-    /// It takes one of this pool when it needs one.
-    Auto {
-        pool: Arc<Pool>,
-        queue_timeout: Duration,
-    },
+    /// It takes one of the pool it lives in when it needs one.
+    Auto { home: Home, queue_timeout: Duration },
 }
 
 /// A session as everybody but its task sees it.
@@ -258,10 +257,31 @@ impl Session {
     }
 
     /// The pool it lives in, if it shares backends.
-    pub(crate) fn pool(&self) -> Option<&Arc<Pool>> {
+    pub(crate) fn pool(&self) -> Option<Arc<Pool>> {
         match &self.facts.keeping {
-            Keeping::Auto { pool, .. } => Some(pool),
+            Keeping::Auto { home, .. } => Some(home.pool()),
             Keeping::Pinned { .. } => None,
+        }
+    }
+
+    /// The database it is in, and the PostgreSQL role it logs in as.
+    pub(crate) fn database_and_role(&self) -> (Identifier, Identifier) {
+        match &self.facts.keeping {
+            Keeping::Pinned {
+                database, username, ..
+            } => (database.clone(), username.clone()),
+            Keeping::Auto { home, .. } => {
+                let pool = home.pool();
+                (pool.key.database.clone(), pool.key.username.clone())
+            }
+        }
+    }
+
+    /// What is known of its role, where it only reads.
+    fn known_role(&self) -> Option<Arc<KnownRole>> {
+        match &self.facts.keeping {
+            Keeping::Pinned { role, .. } => role.clone(),
+            Keeping::Auto { home, .. } => home.role(),
         }
     }
 
@@ -421,12 +441,11 @@ impl Session {
             state.last_use_time + self.idle_limit(&state).1,
             state.busy.is_none(),
         );
-        let (mode, database, username) = match &self.facts.keeping {
-            Keeping::Pinned {
-                database, username, ..
-            } => (SessionMode::Pinned, database, username),
-            Keeping::Auto { pool, .. } => (SessionMode::Auto, &pool.key.database, &pool.key.username),
+        let mode = match &self.facts.keeping {
+            Keeping::Pinned { .. } => SessionMode::Pinned,
+            Keeping::Auto { .. } => SessionMode::Auto,
         };
+        let (database, username) = self.database_and_role();
         let waits_for = state.waits_for.as_ref();
         let queue_position = waits_for.and_then(|(slots, ticket)| slots.position(*ticket));
         Ok(query::v1::Session {
@@ -456,7 +475,7 @@ impl Session {
                 Access::ReadWrite => query::v1::SessionAccess::ReadWrite,
             }
             .into(),
-            enforcement: self.facts.role.as_ref().map(|role| role.read_only()),
+            enforcement: self.known_role().map(|role| role.read_only()),
             policy_revision: self.facts.rights.revision(),
         })
     }

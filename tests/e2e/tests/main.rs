@@ -7,6 +7,7 @@ mod audit;
 mod authorization;
 mod churn;
 mod commits;
+mod credentials;
 mod discovery;
 mod egress;
 mod files;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use domain::access::{
     Access, GrantLimits, MAX_DATABASES, MAX_ENVIRONMENT_CHARS, NARROWED, ServerPolicy, Tenancy,
 };
+use domain::credential::CredentialMode;
 use domain::limits::{Limit, Unit};
 use domain::name::Identifier;
 use rpc::access::v1 as proto;
@@ -48,6 +49,11 @@ pub(super) fn policy(policy: &ServerPolicy) -> proto::ServerPolicy {
         databases,
         backups_forbidden: !policy.backups,
         restores_forbidden: !policy.restores,
+        credential_mode: match policy.credential_mode {
+            CredentialMode::Shared => proto::CredentialMode::Shared,
+            CredentialMode::PersonalOnly => proto::CredentialMode::PersonalOnly,
+        }
+        .into(),
     }
 }
 
@@ -74,9 +80,21 @@ pub(super) fn read_policy(
             None
         }
     }?;
+    let credential_mode = match proto::CredentialMode::try_from(policy.credential_mode) {
+        Ok(proto::CredentialMode::Unspecified | proto::CredentialMode::Shared) => CredentialMode::Shared,
+        Ok(proto::CredentialMode::PersonalOnly) => CredentialMode::PersonalOnly,
+        Err(_) => {
+            violations.add("policy.credential_mode", "is not a known value");
+            return None;
+        }
+    };
+    let with_mode = |policy| ServerPolicy {
+        credential_mode,
+        ..policy
+    };
     match PolicyPreset::try_from(preset) {
-        Ok(PolicyPreset::Staging) => return Some(ServerPolicy::staging(tenancy)),
-        Ok(PolicyPreset::Production) => return Some(ServerPolicy::production(tenancy)),
+        Ok(PolicyPreset::Staging) => return Some(with_mode(ServerPolicy::staging(tenancy))),
+        Ok(PolicyPreset::Production) => return Some(with_mode(ServerPolicy::production(tenancy))),
         Ok(PolicyPreset::Unspecified) => {}
         Err(_) => {
             violations.add("preset", "is not a known value");
@@ -98,6 +116,7 @@ pub(super) fn read_policy(
         tenancy,
         backups: !policy.backups_forbidden,
         restores: !policy.restores_forbidden,
+        credential_mode,
     })
 }
 

@@ -6,8 +6,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use domain::limits::Limit;
 use prost_types::FieldMask;
 use rpc::access::v1::{
-    AccessLevel, CreateGrantRequest, DeleteGrantRequest, GetServerPolicyRequest, Grant, GrantLimits,
-    ListGrantsRequest, PolicyPreset, ServerPolicy, Tenancy, UpdateGrantRequest, UpdateServerPolicyRequest,
+    AccessLevel, CreateGrantRequest, CredentialMode, DeleteGrantRequest, GetServerPolicyRequest, Grant,
+    GrantLimits, ListGrantsRequest, PolicyPreset, ServerPolicy, Tenancy, UpdateGrantRequest,
+    UpdateServerPolicyRequest,
 };
 
 use super::groups;
@@ -275,6 +276,9 @@ pub struct Policy {
     /// No backups may be restored
     #[arg(long)]
     no_restores: bool,
+    /// Who has no credential of their own there is refused
+    #[arg(long)]
+    personal_only: bool,
 }
 
 impl Policy {
@@ -286,7 +290,8 @@ impl Policy {
             || self.ceiling.is_some()
             || !self.databases.is_empty()
             || self.no_backups
-            || self.no_restores;
+            || self.no_restores
+            || self.personal_only;
         let policy = if sets {
             let tenancy = match self.databases.is_empty() {
                 true => Tenancy::SingleTenant,
@@ -307,6 +312,11 @@ impl Policy {
                     databases: self.databases,
                     backups_forbidden: self.no_backups,
                     restores_forbidden: self.no_restores,
+                    credential_mode: match self.personal_only {
+                        true => CredentialMode::PersonalOnly,
+                        false => CredentialMode::Shared,
+                    }
+                    .into(),
                 }),
                 etag: String::new(),
             };

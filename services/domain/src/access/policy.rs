@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::Access;
+use crate::credential::CredentialMode;
 use crate::name::Identifier;
 
 /// Longest label of an environment, in characters.
@@ -38,6 +39,8 @@ pub struct ServerPolicy {
     pub backups: bool,
     /// Whether backups may be restored there.
     pub restores: bool,
+    /// With which credentials it may be used.
+    pub credential_mode: CredentialMode,
 }
 
 impl Default for ServerPolicy {
@@ -49,6 +52,7 @@ impl Default for ServerPolicy {
             tenancy: Tenancy::Single,
             backups: true,
             restores: true,
+            credential_mode: CredentialMode::Shared,
         }
     }
 }
@@ -73,6 +77,7 @@ impl ServerPolicy {
             tenancy,
             backups: false,
             restores: false,
+            credential_mode: CredentialMode::Shared,
         }
     }
 
@@ -98,6 +103,7 @@ impl ServerPolicy {
             "databases": databases,
             "backups": self.backups,
             "restores": self.restores,
+            "credential_mode": self.credential_mode.as_str(),
         })
     }
 
@@ -126,6 +132,10 @@ impl ServerPolicy {
             },
             backups: flag("backups")?,
             restores: flag("restores")?,
+            credential_mode: match fields.get("credential_mode") {
+                None => CredentialMode::default(),
+                Some(value) => value.as_str()?.parse().ok()?,
+            },
         })
     }
 }
@@ -147,11 +157,16 @@ mod tests {
             ServerPolicy::default(),
             ServerPolicy::staging(Tenancy::Single),
             ServerPolicy::production(Tenancy::Multi { databases }),
+            ServerPolicy {
+                credential_mode: CredentialMode::PersonalOnly,
+                ..ServerPolicy::default()
+            },
         ] {
             assert_eq!(ServerPolicy::from_json(&policy.to_json()), Some(policy));
         }
         assert_eq!(ServerPolicy::from_json(&json!({})), Some(ServerPolicy::default()));
         assert_eq!(ServerPolicy::from_json(&json!({"ceiling": "all"})), None);
         assert_eq!(ServerPolicy::from_json(&json!({"databases": "shop"})), None);
+        assert_eq!(ServerPolicy::from_json(&json!({"credential_mode": "none"})), None);
     }
 }

@@ -66,6 +66,7 @@ fn policy() -> impl Strategy<Value = ServerPolicy> {
             tenancy: databases.map_or(Tenancy::Single, |databases| Tenancy::Multi { databases }),
             backups,
             restores,
+            ..ServerPolicy::default()
         })
 }
 
