@@ -38,6 +38,7 @@ pub(crate) enum ResourceKind {
     RoleBinding,
     Grant,
     Elevation,
+    Credential,
 }
 
 impl fmt::Display for ResourceKind {
@@ -58,6 +59,7 @@ impl fmt::Display for ResourceKind {
             Self::RoleBinding => "role binding",
             Self::Grant => "grant",
             Self::Elevation => "elevation",
+            Self::Credential => "credential",
         })
     }
 }

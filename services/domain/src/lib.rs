@@ -8,6 +8,7 @@
 pub mod access;
 pub mod backup;
 pub mod clock;
+pub mod credential;
 pub mod csv;
 pub mod egress;
 pub mod endpoint;

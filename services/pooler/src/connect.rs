@@ -55,7 +55,7 @@ impl Connector {
     pub(crate) async fn prepare(
         &self,
         server: &Server,
-        credential: Option<&Credential>,
+        credential: &Credential,
         database: Option<&Identifier>,
         parameters: Vec<(String, String)>,
     ) -> Result<ConnectConfig, PoolerError> {
@@ -67,7 +67,7 @@ impl Connector {
             .cloned()
             .ok_or_else(|| unreachable("no address was found"))?;
         let database = database.unwrap_or(&server.maintenance_database);
-        let mut config = ConnectConfig::new(first, server.username.as_str(), database.as_str(), tls);
+        let mut config = ConnectConfig::new(first, credential.role.as_str(), database.as_str(), tls);
         config.hosts = hosts;
         config.password = Some(password);
         config.application_name.clone_from(&self.application_name);
@@ -103,15 +103,11 @@ impl Connector {
         }
     }
 
-    fn password(
-        &self,
-        server: &Server,
-        credential: Option<&Credential>,
-    ) -> Result<SecretString, PoolerError> {
-        let credential = credential.ok_or(PoolerError::CredentialMissing)?;
+    fn password(&self, server: &Server, credential: &Credential) -> Result<SecretString, PoolerError> {
         let binding = Binding {
             server: server.id,
-            username: server.username.as_str(),
+            kind: credential.kind,
+            username: credential.role.as_str(),
             destination: &server.destination,
         };
         let key = KeyId::from_stored(credential.key_id.clone());

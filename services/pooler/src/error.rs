@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use auth::AuthError;
+use domain::credential::NoCredential;
 use domain::egress::EgressDenied;
 use domain::pin::Pins;
 use domain::session::{ExecutionName, PoolerId};
@@ -163,6 +164,9 @@ pub enum PoolerError {
     /// The registration has no password for its destination.
     #[error("no password is stored for this destination")]
     CredentialMissing,
+    /// The server is used with personal credentials only.
+    #[error("the server is used with personal credentials only, and you have none there")]
+    PersonalCredentialMissing,
     /// Another pooler owns the instance, or is about to.
     #[error("another pooler serves this")]
     Moved {
@@ -202,6 +206,15 @@ pub enum PoolerError {
         /// Under which the log has it.
         error_id: Uuid,
     },
+}
+
+impl From<NoCredential> for PoolerError {
+    fn from(why: NoCredential) -> Self {
+        match why {
+            NoCredential::Missing => Self::CredentialMissing,
+            NoCredential::PersonalMissing => Self::PersonalCredentialMissing,
+        }
+    }
 }
 
 impl TargetError {

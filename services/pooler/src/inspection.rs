@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::credential::CredentialKind;
 use domain::id::{CredentialId, InstanceId, ServerId};
 use domain::name::Identifier;
 use parking_lot::Mutex;
@@ -14,7 +15,7 @@ use rpc::server::v1::{
     self as proto, Enforcement, EnforcementLevel, EnforcementReason, EnforcementReasonCode as Code,
 };
 use store::inspection_policies::InspectionPolicy;
-use store::servers::Server;
+use store::servers::{Credential, Server};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
@@ -37,17 +38,20 @@ const ANSWER: Duration = Duration::from_secs(10);
 pub(crate) struct Subject {
     pub(crate) server: ServerId,
     pub(crate) instance: InstanceId,
+    /// Whose credential it logs in with.
+    pub(crate) kind: CredentialKind,
     pub(crate) username: Identifier,
     pub(crate) database: Identifier,
 }
 
 impl Subject {
-    /// The role of a server in a database; nothing for its own.
-    pub(crate) fn new(server: &Server, database: Option<&Identifier>) -> Self {
+    /// The role of a credential of a server in a database; nothing for its own.
+    pub(crate) fn new(server: &Server, credential: &Credential, database: Option<&Identifier>) -> Self {
         Self {
             server: server.id,
             instance: server.instance_id,
-            username: server.username.clone(),
+            kind: credential.kind,
+            username: credential.role.clone(),
             database: database.unwrap_or(&server.maintenance_database).clone(),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+use domain::credential::{CredentialKind, NoCredential};
 use domain::id::{InstanceId, ServerId};
 use domain::name::Identifier;
 use parking_lot::Mutex;
@@ -10,11 +11,25 @@ use store::servers::{Credential, Server};
 
 use crate::ledger::PoolNumber;
 
-/// A server as it is registered, with its password sealed.
+/// A server as it is registered, with what somebody logs in with there, sealed.
 #[derive(Debug, Clone)]
 pub(crate) struct Registration {
     pub(crate) server: Server,
-    pub(crate) credential: Option<Credential>,
+    pub(crate) credential: Result<Credential, NoCredential>,
+}
+
+impl Registration {
+    /// Whose credential it is. Where there is none it is the server's own that is missing.
+    pub(crate) fn kind(&self) -> CredentialKind {
+        let kind = self.credential.as_ref().map(|credential| credential.kind);
+        kind.unwrap_or(CredentialKind::Shared)
+    }
+
+    /// The PostgreSQL role that logs in.
+    pub(crate) fn role(&self) -> &Identifier {
+        let role = self.credential.as_ref().map(|credential| &credential.role);
+        role.unwrap_or(&self.server.username)
+    }
 }
 
 /// Backends that differ only in what their last session left there.
@@ -31,6 +46,8 @@ pub(crate) struct Pool {
 pub(crate) struct PoolKey {
     pub(crate) server: ServerId,
     pub(crate) instance: InstanceId,
+    /// Backends that logged in with one credential are never used for who logs in with another.
+    pub(crate) kind: CredentialKind,
     pub(crate) username: Identifier,
     pub(crate) database: Identifier,
     pub(crate) parameters: Vec<(String, String)>,
@@ -57,7 +74,8 @@ impl Pools {
         let key = PoolKey {
             server: registration.server.id,
             instance: registration.server.instance_id,
-            username: registration.server.username.clone(),
+            kind: registration.kind(),
+            username: registration.role().clone(),
             database,
             parameters,
         };

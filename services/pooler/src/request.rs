@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use domain::access::Access;
+use domain::credential::CredentialKind;
+use domain::id::UserId;
 use domain::name::Identifier;
 use domain::sql::{self, StringSyntax};
 use prost::Message as _;
@@ -10,6 +12,7 @@ use rpc::query;
 use rpc::query::v1::{
     FetchMoreRequest, OnDisconnect, OnLimit, OpenSessionRequest, Script, ScriptMode, SessionMode,
 };
+use rpc::server::v1 as proto;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -192,6 +195,17 @@ pub(crate) fn max_age(given: Option<prost_types::Duration>) -> Result<Duration, 
         None => Ok(Duration::ZERO),
         Some(Some(age)) if age <= DAY => Ok(age),
         Some(_) => Err(invalid("max_age", "must be 0 to 86400 s")),
+    }
+}
+
+/// Which credential is meant; nothing where it is not stated. Personal is the caller's own.
+pub(crate) fn credential(given: i32, caller: UserId) -> Result<Option<CredentialKind>, PoolerError> {
+    match proto::CredentialKind::try_from(given) {
+        Ok(proto::CredentialKind::Unspecified) => Ok(None),
+        Ok(proto::CredentialKind::Shared) => Ok(Some(CredentialKind::Shared)),
+        Ok(proto::CredentialKind::ReadOnly) => Ok(Some(CredentialKind::ReadOnly)),
+        Ok(proto::CredentialKind::Personal) => Ok(Some(CredentialKind::Personal(caller))),
+        Err(_) => Err(invalid("credential", "is not a known value")),
     }
 }
 

@@ -9,6 +9,7 @@ mod control;
 mod copy_source;
 mod elevation;
 mod execution;
+mod home;
 mod moving;
 mod pipe;
 mod record;
@@ -49,6 +50,7 @@ pub(crate) use self::commit::{Commit, Known, Transaction};
 pub(crate) use self::control::Control;
 pub(crate) use self::copy_source::{CopySender, CopySource, copy_channel};
 pub(crate) use self::execution::{Ended, Execution, Identity, LastEvents, Lost, Plan, PortalUse, Suspended};
+pub(crate) use self::home::Home;
 pub(crate) use self::pipe::{Audience, Detaching, PipeReader, PipeWriter, Recording, pipe};
 pub(crate) use self::record::LastExecution;
 use self::record::{Record, ShortError};
@@ -105,8 +107,6 @@ pub(crate) struct Facts {
     pub(crate) owner: UserId,
     /// What lets the owner use the server, and how far.
     pub(crate) rights: Arc<Rights>,
-    /// What is known of its role, where it only reads.
-    pub(crate) role: Option<Arc<KnownRole>>,
     pub(crate) keeping: Keeping,
     /// Whose limits hold for it.
     pub(crate) instance: Arc<Instance>,
@@ -123,12 +123,11 @@ pub(crate) enum Keeping {
         database: Identifier,
         username: Identifier,
         backend_pid: i32,
+        /// What is known of its role, where it only reads.
+        role: Option<Arc<KnownRole>>,
     },
-    /// It takes one of this pool when it needs one.
-    Auto {
-        pool: Arc<Pool>,
-        queue_timeout: Duration,
-    },
+    /// It takes one of the pool it lives in when it needs one.
+    Auto { home: Home, queue_timeout: Duration },
 }
 
 /// A session as everybody but its task sees it.
@@ -262,10 +261,31 @@ impl Session {
     }
 
     /// The pool it lives in, if it shares backends.
-    pub(crate) fn pool(&self) -> Option<&Arc<Pool>> {
+    pub(crate) fn pool(&self) -> Option<Arc<Pool>> {
         match &self.facts.keeping {
-            Keeping::Auto { pool, .. } => Some(pool),
+            Keeping::Auto { home, .. } => Some(home.pool()),
             Keeping::Pinned { .. } => None,
+        }
+    }
+
+    /// The database it is in, and the PostgreSQL role it logs in as.
+    pub(crate) fn database_and_role(&self) -> (Identifier, Identifier) {
+        match &self.facts.keeping {
+            Keeping::Pinned {
+                database, username, ..
+            } => (database.clone(), username.clone()),
+            Keeping::Auto { home, .. } => {
+                let pool = home.pool();
+                (pool.key.database.clone(), pool.key.username.clone())
+            }
+        }
+    }
+
+    /// What is known of its role, where it only reads.
+    fn known_role(&self) -> Option<Arc<KnownRole>> {
+        match &self.facts.keeping {
+            Keeping::Pinned { role, .. } => role.clone(),
+            Keeping::Auto { home, .. } => home.role(),
         }
     }
 
@@ -425,12 +445,11 @@ impl Session {
             state.last_use_time + self.idle_limit(&state).1,
             state.busy.is_none(),
         );
-        let (mode, database, username) = match &self.facts.keeping {
-            Keeping::Pinned {
-                database, username, ..
-            } => (SessionMode::Pinned, database, username),
-            Keeping::Auto { pool, .. } => (SessionMode::Auto, &pool.key.database, &pool.key.username),
+        let mode = match &self.facts.keeping {
+            Keeping::Pinned { .. } => SessionMode::Pinned,
+            Keeping::Auto { .. } => SessionMode::Auto,
         };
+        let (database, username) = self.database_and_role();
         let waits_for = state.waits_for.as_ref();
         let queue_position = waits_for.and_then(|(slots, ticket)| slots.position(*ticket));
         Ok(query::v1::Session {
@@ -461,9 +480,7 @@ impl Session {
             }
             .into(),
             enforcement: self
-                .facts
-                .role
-                .as_ref()
+                .known_role()
                 .filter(|_| self.facts.rights.access() == Access::ReadOnly)
                 .map(|role| role.read_only()),
             policy_revision: self.facts.rights.revision(),
@@ -612,10 +629,11 @@ impl Session {
         state.untold = true;
     }
 
-    /// The new incarnation, where it was recovered and nobody was told yet.
-    pub(crate) fn take_untold(&self) -> Option<i64> {
+    /// What its user is to be told, where it was recovered and nobody was told yet.
+    pub(crate) fn take_untold(&self) -> Option<PoolerError> {
         let mut state = self.state.lock();
-        std::mem::take(&mut state.untold).then_some(state.incarnation)
+        let fell = std::mem::take(&mut state.fell);
+        std::mem::take(&mut state.untold).then(|| state.recovered(fell))
     }
 
     /// As [`Session::recover`], where somebody is told with this. Returns the new incarnation.

@@ -100,6 +100,10 @@ impl From<PoolerError> for Status {
             PoolerError::CredentialMissing => {
                 plain(Code::FailedPrecondition, ErrorReason::CredentialMissing, message)
             }
+            PoolerError::PersonalCredentialMissing => {
+                let reason = ErrorReason::PersonalCredentialMissing;
+                plain(Code::FailedPrecondition, reason, message)
+            }
             PoolerError::Moved { owner } => {
                 let metadata = owner.map(|owner| ("pooler", owner.to_string()));
                 status(

@@ -1,8 +1,8 @@
 //! Sealed credentials: whoever has the public key can write a secret down, only the holder of the opening key can read it.
 //!
 //! HPKE (RFC 9180) in base mode: X25519, HKDF-SHA256, ChaCha20-Poly1305. API instances hold a [`Sealer`], poolers and workers an
-//! [`Opener`]; no type does both. A secret is bound to the server it belongs to, the role it logs in and the destination it is
-//! sent to: in another place it does not open.
+//! [`Opener`]; no type does both. A secret is bound to the server it belongs to, whose it is, the role it logs in and the destination it
+//! is sent to: in another place it does not open.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -25,8 +25,9 @@ const INFO: &[u8] = b"pgmoor credential v1";
 
 #[cfg(test)]
 mod tests {
+    use domain::credential::CredentialKind;
     use domain::endpoint::{Destination, Endpoint, SslMode, TlsPolicy};
-    use domain::id::ServerId;
+    use domain::id::{ServerId, UserId};
     use domain::random::SeededRandom;
     use secrecy::{ExposeSecret, SecretString};
 
@@ -58,6 +59,7 @@ mod tests {
         fn binding(&self) -> Binding<'_> {
             Binding {
                 server: self.server,
+                kind: CredentialKind::Shared,
                 username: "app",
                 destination: &self.here,
             }
@@ -104,6 +106,26 @@ mod tests {
                 world.opener().open(&binding, &sealed).unwrap_err(),
                 OpenError::Void
             );
+        }
+    }
+
+    #[test]
+    fn secret_of_one_is_void_for_any_other() {
+        let world = World::new();
+        let [ann, bob] = [(); 2].map(|()| CredentialKind::Personal(UserId::generate(&world.random)));
+        let kinds = [CredentialKind::Shared, CredentialKind::ReadOnly, ann, bob];
+        let of = |kind| Binding {
+            kind,
+            ..world.binding()
+        };
+        let sealer = Sealer::new(world.opening.sealing_key());
+        for kind in kinds {
+            let sealed = sealer.seal(&of(kind), &SecretString::from("s3cret"), &world.random);
+            let sealed = sealed.unwrap();
+            for other in kinds {
+                let opened = world.opener().open(&of(other), &sealed);
+                assert_eq!(opened.is_ok(), kind == other, "{kind:?} as {other:?}");
+            }
         }
     }
 

@@ -80,7 +80,8 @@ impl SealingKeys<'_> {
     /// When the database fails.
     pub async fn in_use(&self) -> Result<Vec<(String, i64)>, StoreError> {
         let mut connection = self.store.acquire().await?;
-        let sql = "SELECT key_id, count(*) FROM pgmoor.credentials GROUP BY key_id ORDER BY key_id";
+        let sql = "SELECT key_id, count(*) FROM (SELECT key_id FROM pgmoor.credentials \
+                   UNION ALL SELECT key_id FROM pgmoor.role_credentials) AS c GROUP BY key_id ORDER BY key_id";
         Ok(sqlx::query_as(sql).fetch_all(&mut *connection).await?)
     }
 

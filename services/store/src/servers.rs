@@ -1,11 +1,13 @@
 //! Servers: users' registrations of instances, and the sealed passwords they log in with.
 //!
 //! Invariant: a password belongs to the destination and role it was sealed for. A change of either deletes it
-//! in the same transaction, so that nobody can have a password sent elsewhere.
+//! in the same transaction, so that nobody can have a password sent elsewhere. Those with a role of their own belong to the
+//! destination alone.
 
 mod credential;
 mod import;
 mod policy;
+mod role_credential;
 mod row;
 
 use domain::access::{Principal, ServerPolicy};
@@ -27,9 +29,10 @@ use crate::{Store, instances, operations};
 
 use row::ServerRow;
 
-pub use credential::{Credential, NewCredential, SetCredentialError};
+pub use credential::{Credential, Credentials, NewCredential, SetCredentialError};
 pub use import::{ImportMode, ImportOutcome, ImportServerError, Imported};
 pub use rewrap::SealedFor;
+pub use role_credential::{NewRoleCredential, RoleCredential};
 
 /// How often a change is tried again that met the merge of its instance into another one.
 const ATTEMPTS: usize = 3;
@@ -61,6 +64,8 @@ pub struct Server {
     pub comment: String,
     /// True while a password is stored for this destination and role.
     pub has_password: bool,
+    /// The role of the read-only credential that is stored for this destination.
+    pub read_only_role: Option<Identifier>,
     /// When it was registered.
     pub create_time: OffsetDateTime,
     /// When it was last changed.
@@ -220,7 +225,9 @@ macro_rules! columns {
         "s.id, s.owner_id, s.owner_group_id, s.policy, s.group_name, s.display_name, s.instance_id, s.endpoints, s.tls_mode, \
          s.root_certificates, \
          s.maintenance_database, s.username, s.comment, s.version, s.create_time, s.update_time, \
-         EXISTS (SELECT FROM pgmoor.credentials AS c WHERE c.server_id = s.id) AS has_password"
+         EXISTS (SELECT FROM pgmoor.credentials AS c WHERE c.server_id = s.id) AS has_password, \
+         (SELECT r.role_name FROM pgmoor.role_credentials AS r \
+          WHERE r.server_id = s.id AND r.kind = 'read_only') AS read_only_role"
     };
 }
 
@@ -452,11 +459,14 @@ async fn insert(tx: &mut PgConnection, new: &NewServer) -> Result<(), sqlx::Erro
     .map(drop)
 }
 
-/// Writes a locked server as it shall be, and deletes its password where it would go elsewhere.
+/// Writes a locked server as it shall be, and deletes its passwords where they would go elsewhere.
 async fn write(tx: &mut PgConnection, before: &Server, after: &Server) -> Result<(), sqlx::Error> {
     let elsewhere = before.destination != after.destination;
     if elsewhere || before.username != after.username {
         credential::delete(tx, after.id).await?;
+    }
+    if elsewhere {
+        role_credential::delete_all(tx, after.id).await?;
     }
     let instance_id = match before.destination.endpoints() == after.destination.endpoints() {
         true => before.instance_id.as_uuid(),

@@ -3,7 +3,8 @@
 //!
 //! Invariant: a pooler writes and removes its own rows; its successor removes them once what they stand for is gone.
 
-use domain::id::{IncarnationId, InstanceId, ServerId};
+use domain::credential::CredentialKind;
+use domain::id::{IncarnationId, InstanceId, ServerId, UserId};
 use domain::session::PoolerId;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -23,6 +24,8 @@ pub struct Connection {
     pub backend_start: OffsetDateTime,
     /// The registration whose role logged in.
     pub server_id: ServerId,
+    /// With which of its credentials.
+    pub credential: CredentialKind,
 }
 
 /// Slots that were given to a worker's operation.
@@ -97,10 +100,12 @@ impl Succession<'_> {
             loop {
                 let written = sqlx::query(
                     "INSERT INTO pgmoor.pooler_connections \
-                 (incarnation, instance_id, backend_pid, backend_start, server_id) \
-                 SELECT $1, coalesce(i.id, s.instance_id), n.backend_pid, n.backend_start, n.server_id \
-                 FROM unnest($2::uuid[], $3::int[], $4::timestamptz[], $5::uuid[]) \
-                 AS n (instance_id, backend_pid, backend_start, server_id) \
+                 (incarnation, instance_id, backend_pid, backend_start, server_id, credential_kind, \
+                  credential_user_id) \
+                 SELECT $1, coalesce(i.id, s.instance_id), n.backend_pid, n.backend_start, n.server_id, \
+                 n.credential_kind, n.credential_user_id \
+                 FROM unnest($2::uuid[], $3::int[], $4::timestamptz[], $5::uuid[], $6::text[], $7::uuid[]) \
+                 AS n (instance_id, backend_pid, backend_start, server_id, credential_kind, credential_user_id) \
                  LEFT JOIN pgmoor.instances AS i ON i.id = n.instance_id \
                  LEFT JOIN pgmoor.servers AS s ON s.id = n.server_id \
                  WHERE i.id IS NOT NULL OR s.instance_id IS NOT NULL \
@@ -116,6 +121,8 @@ impl Succession<'_> {
                         .map(|one| one.server_id.as_uuid())
                         .collect::<Vec<_>>(),
                 )
+                .bind(kinds(opened))
+                .bind(users(opened))
                 .execute(&mut *connection)
                 .await;
                 match written {
@@ -263,8 +270,9 @@ impl Succession<'_> {
         .bind(instance_id.as_uuid())
         .fetch_all(&mut *connection)
         .await?;
-        let connections: Vec<(Uuid, i32, OffsetDateTime, Uuid)> = sqlx::query_as(
-            "SELECT incarnation, backend_pid, backend_start, server_id FROM pgmoor.pooler_connections \
+        let connections: Vec<ConnectionRow> = sqlx::query_as(
+            "SELECT incarnation, backend_pid, backend_start, server_id, credential_kind, credential_user_id \
+             FROM pgmoor.pooler_connections \
              WHERE instance_id = $2 AND incarnation <> $1 ORDER BY backend_start, backend_pid",
         )
         .bind(incarnation.as_uuid())
@@ -276,13 +284,8 @@ impl Succession<'_> {
             let mut forerunner = Forerunner::try_from(row)?;
             let own = connections
                 .iter()
-                .filter(|(incarnation, ..)| *incarnation == forerunner.incarnation.as_uuid());
-            let own = own.map(|(_, backend_pid, backend_start, server)| Connection {
-                instance_id,
-                backend_pid: *backend_pid,
-                backend_start: *backend_start,
-                server_id: ServerId::from_uuid(*server),
-            });
+                .filter(|row| row.incarnation == forerunner.incarnation.as_uuid());
+            let own = own.map(|row| row.read(instance_id));
             forerunner.connections = own.collect();
             forerunners.push(forerunner);
         }
@@ -404,6 +407,15 @@ fn pids(connections: &[Connection]) -> Vec<i32> {
     connections.iter().map(|one| one.backend_pid).collect()
 }
 
+fn kinds(connections: &[Connection]) -> Vec<&'static str> {
+    connections.iter().map(|one| one.credential.as_str()).collect()
+}
+
+fn users(connections: &[Connection]) -> Vec<Option<Uuid>> {
+    let user = |one: &Connection| one.credential.user().map(|user| user.as_uuid());
+    connections.iter().map(user).collect()
+}
+
 fn starts(connections: &[Connection]) -> Vec<OffsetDateTime> {
     connections.iter().map(|one| one.backend_start).collect()
 }
@@ -433,5 +445,32 @@ impl TryFrom<ForerunnerRow> for Forerunner {
             leased_slots: row.leased_slots.try_into().map_err(|_| wrong("leased_slots"))?,
             sessions: row.sessions.try_into().map_err(|_| wrong("sessions"))?,
         })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct ConnectionRow {
+    incarnation: Uuid,
+    backend_pid: i32,
+    backend_start: OffsetDateTime,
+    server_id: Uuid,
+    credential_kind: Option<String>,
+    credential_user_id: Option<Uuid>,
+}
+
+impl ConnectionRow {
+    fn read(&self, instance_id: InstanceId) -> Connection {
+        let user = self.credential_user_id.map(UserId::from_uuid);
+        let kind = self.credential_kind.as_deref();
+        Connection {
+            instance_id,
+            backend_pid: self.backend_pid,
+            backend_start: self.backend_start,
+            server_id: ServerId::from_uuid(self.server_id),
+            // A word of a later version is no harm: whoever cannot end it sees when it is gone.
+            credential: kind
+                .and_then(|kind| CredentialKind::of(kind, user))
+                .unwrap_or(CredentialKind::Shared),
+        }
     }
 }

@@ -40,7 +40,8 @@ async fn end_backends(context: &Context, lost: &LostOperation) -> Result<(), Hal
     };
     let name = application_name(&lost.attempt);
     let journal = Journal::new(0);
-    let reach = Reach::find(context, operation.server_id, &operation.database, name, &journal).await?;
+    let who = (operation.server_id, operation.owner_id);
+    let reach = Reach::find(context, who, &operation.database, name, &journal).await?;
     reach.end_backends().await.map(drop)
 }
 

@@ -98,7 +98,7 @@ impl Job<'_> {
         let name = application_name(&self.attempt);
         let reach = Reach::find(
             self.context,
-            operation.server_id,
+            (operation.server_id, operation.owner_id),
             &operation.database,
             name,
             &self.journal,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use domain::id::ServerId;
+use domain::access::Access;
+use domain::credential::NoCredential;
+use domain::id::{ServerId, UserId};
 use domain::name::Identifier;
 use rpc::errors::v1::ErrorReason;
 use sealing::{Binding, KeyId, Sealed};
@@ -31,10 +33,10 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
-    /// Opens the server's password, which the journal hides from here on, and checks every address.
+    /// Opens the password that the operation's owner logs in with, their own where they have one, which the journal hides from here on, and checks every address.
     pub(crate) async fn find(
         context: &Context,
-        server: ServerId,
+        (server, user): (ServerId, UserId),
         database: &Identifier,
         application_name: String,
         journal: &Journal,
@@ -44,31 +46,28 @@ impl Reach {
             .patient(|store| async move { store.servers().get(server).await })
             .await?
             .ok_or_else(gone)?;
-        let missing = || {
-            Failure::new(
-                ErrorReason::CredentialMissing,
-                "the server has no password, or it was voided",
-            )
-        };
         let id = server.id;
-        let credential = context
-            .patient(|store| async move { store.servers().credential(id).await })
-            .await?
-            .ok_or_else(missing)?;
+        let there = context
+            .patient(|store| async move { store.servers().credentials(id, user).await })
+            .await?;
+        // Never the read-only one: its role need not see all that is to be saved.
+        let chosen = there.choose(server.policy.credential_mode, Access::ReadWrite);
+        let credential = chosen.map_err(missing)?;
         let sealed = Sealed {
             key: KeyId::from_stored(credential.key_id),
             bytes: credential.sealed,
         };
         let binding = Binding {
             server: server.id,
-            username: server.username.as_str(),
+            kind: credential.kind,
+            username: credential.role.as_str(),
             destination: &server.destination,
         };
         let password = context.opener.open(&binding, &sealed)?;
         journal.hide(&password);
         let resolved = resolve(&server.destination, &context.options.egress).await?;
         let login = Login {
-            username: server.username.clone(),
+            username: credential.role,
             password,
             database: database.clone(),
         };
@@ -121,5 +120,18 @@ impl Reach {
             .await?;
         target.close();
         Ok(ended)
+    }
+}
+
+fn missing(why: NoCredential) -> Failure {
+    match why {
+        NoCredential::Missing => Failure::new(
+            ErrorReason::CredentialMissing,
+            "the server has no password, or it was voided",
+        ),
+        NoCredential::PersonalMissing => Failure::new(
+            ErrorReason::PersonalCredentialMissing,
+            "the server is used with personal credentials only, and the owner of the operation has none there",
+        ),
     }
 }

@@ -142,7 +142,7 @@ impl Run<'_> {
         let name = server.unwrap();
         let request = TestServerRequest {
             name: name.clone(),
-            database: String::new(),
+            ..TestServerRequest::default()
         };
         self.caller.b().servers().test_server(request).await.unwrap_err();
         self.caller.balanced.open_session(&name).await.unwrap_err();

@@ -15,6 +15,7 @@ async fn reach(client: &Client, server: Server) -> Result<(), Status> {
     let request = TestServerRequest {
         name,
         database: String::new(),
+        ..Default::default()
     };
     client.servers().test_server(request).await.map(drop)
 }

@@ -9,8 +9,11 @@ use data_encoding::BASE64URL_NOPAD;
 use e2e::memory::found_in_dump;
 use e2e::world::create_server;
 use e2e::{Client, World, WorldOptions, admin};
-use harness::{Process, eventually, pgmoor_binary, random};
-use rpc::server::v1::{SetServerPasswordRequest, TestServerRequest};
+use harness::{Login, Process, eventually, pgmoor_binary, random};
+use rpc::server::v1::{
+    CredentialKind, SetPersonalCredentialRequest, SetReadOnlyCredentialRequest, SetServerPasswordRequest,
+    TestServerRequest,
+};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -33,9 +36,23 @@ async fn test(client: &Client, server: &str) -> Result<(), String> {
     let request = TestServerRequest {
         name: server.to_owned(),
         database: String::new(),
+        ..Default::default()
     };
     let tested = client.servers().test_server(request).await;
     tested.map(drop).map_err(|status| format!("{status:?}"))
+}
+
+/// Has a server credentials of every kind.
+async fn set_credentials(client: &Client, server: &str, login: &Login) {
+    let (name, role, password) = (server.to_owned(), login.user.clone(), login.password.clone());
+    let request = SetPersonalCredentialRequest {
+        name: name.clone(),
+        role: role.clone(),
+        password: password.clone(),
+    };
+    client.servers().set_personal_credential(request).await.unwrap();
+    let request = SetReadOnlyCredentialRequest { name, role, password };
+    client.servers().set_read_only_credential(request).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -44,6 +61,7 @@ async fn key_is_changed_while_sessions_are_opened_and_passwords_set() {
     let caller = world.create_administrator().await;
     let server = world.register_target(caller.a()).await;
     let other = world.register_target(caller.b()).await;
+    set_credentials(caller.a(), &server, world.target().login()).await;
     let (stop, tests, failures) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicUsize::new(0)),
@@ -94,7 +112,7 @@ async fn key_is_changed_while_sessions_are_opened_and_passwords_set() {
     assert!(!refused.wait_exit(SOON).await.success());
     let log = refused.log_text();
     assert!(
-        log.contains("the ring lacks keys") && log.contains("(3 passwords)"),
+        log.contains("the ring lacks keys") && log.contains("(5 passwords)"),
         "{log}"
     );
 
@@ -125,6 +143,18 @@ async fn key_is_changed_while_sessions_are_opened_and_passwords_set() {
     .await;
     for name in [&server, &other] {
         test(caller.a(), name).await.unwrap();
+    }
+    for kind in [
+        CredentialKind::Shared,
+        CredentialKind::ReadOnly,
+        CredentialKind::Personal,
+    ] {
+        let request = TestServerRequest {
+            name: server.clone(),
+            credential: kind.into(),
+            ..TestServerRequest::default()
+        };
+        caller.a().servers().test_server(request).await.unwrap();
     }
     assert_eq!(e2e::leaks::find(&world), Vec::<String>::new());
 }

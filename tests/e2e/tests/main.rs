@@ -8,6 +8,7 @@ mod authorization;
 mod canary;
 mod churn;
 mod commits;
+mod credentials;
 mod discovery;
 mod egress;
 mod files;

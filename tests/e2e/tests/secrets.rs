@@ -4,7 +4,10 @@ use e2e::world::{SUPERUSER, create_server};
 use e2e::{Client, leaks, reason};
 use harness::random;
 use rpc::auth::v1::{CreateApiTokenRequest, RefreshTokenRequest};
-use rpc::server::v1::{ExportServersRequest, GetServerRequest, SetServerPasswordRequest, TestServerRequest};
+use rpc::server::v1::{
+    DeletePersonalCredentialRequest, ExportServersRequest, GetPersonalCredentialRequest, GetServerRequest,
+    SetPersonalCredentialRequest, SetReadOnlyCredentialRequest, SetServerPasswordRequest, TestServerRequest,
+};
 use rpc::user::v1::SetPasswordRequest;
 
 use crate::worlds::shared;
@@ -44,6 +47,7 @@ async fn passwords_and_tokens_are_in_no_log_reply_command_line_or_environment() 
     let request = TestServerRequest {
         name: server.clone(),
         database: String::new(),
+        ..Default::default()
     };
     let failed = caller.b().servers().test_server(request).await;
     replies.push(reason::text(&failed.map(drop).unwrap_err()));
@@ -61,6 +65,42 @@ async fn passwords_and_tokens_are_in_no_log_reply_command_line_or_environment() 
     };
     let failed = caller.a().servers().set_server_password(request).await;
     replies.push(reason::text(&failed.map(drop).unwrap_err()));
+    let personal = SetPersonalCredentialRequest {
+        name: server.clone(),
+        role: world.target().login().user.clone(),
+        password: canary("a wrong personal password"),
+    };
+    let set = caller
+        .a()
+        .servers()
+        .set_personal_credential(personal)
+        .await
+        .unwrap();
+    replies.push(format!("{set:?}"));
+    let failed = caller.b().open_session(&server).await;
+    replies.push(reason::text(&failed.map(drop).unwrap_err()));
+    let get = GetPersonalCredentialRequest { name: server.clone() };
+    let got = caller.b().servers().get_personal_credential(get).await.unwrap();
+    replies.push(format!("{got:?}"));
+    let delete = DeletePersonalCredentialRequest { name: server.clone() };
+    caller
+        .a()
+        .servers()
+        .delete_personal_credential(delete)
+        .await
+        .unwrap();
+    let read_only = SetReadOnlyCredentialRequest {
+        name: server.clone(),
+        role: "nobody".to_owned(),
+        password: canary("a wrong read-only password"),
+    };
+    let set = caller
+        .a()
+        .servers()
+        .set_read_only_credential(read_only)
+        .await
+        .unwrap();
+    replies.push(format!("{set:?}"));
     let session = caller.a().open_session(&server).await.unwrap();
     replies.push(format!("{session:?}"));
     caller.b().execute(&session.name, "SELECT nope").await.unwrap();

@@ -16,6 +16,7 @@ async fn test(client: &Client, server: &str) -> Result<(), Status> {
     let request = TestServerRequest {
         name: server.to_owned(),
         database: String::new(),
+        ..Default::default()
     };
     client.servers().test_server(request).await.map(drop)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use domain::access::{
     Access, GrantLimits, MAX_DATABASES, MAX_ELEVATION, MAX_ENVIRONMENT_CHARS, NARROWED, ServerPolicy, Tenancy,
 };
+use domain::credential::CredentialMode;
 use domain::limits::{Limit, Unit};
 use domain::name::Identifier;
 use rpc::access::v1 as proto;
@@ -49,6 +50,11 @@ pub(super) fn policy(policy: &ServerPolicy) -> proto::ServerPolicy {
         backups_forbidden: !policy.backups,
         restores_forbidden: !policy.restores,
         max_elevation: policy.max_elevation.map(duration::encode),
+        credential_mode: match policy.credential_mode {
+            CredentialMode::Shared => proto::CredentialMode::Shared,
+            CredentialMode::PersonalOnly => proto::CredentialMode::PersonalOnly,
+        }
+        .into(),
     }
 }
 
@@ -76,8 +82,18 @@ pub(super) fn read_policy(
         }
     }?;
     let max_elevation = max_elevation(policy.max_elevation, violations)?;
+    let credential_mode = match proto::CredentialMode::try_from(policy.credential_mode) {
+        Ok(proto::CredentialMode::Unspecified | proto::CredentialMode::Shared) => CredentialMode::Shared,
+        Ok(proto::CredentialMode::PersonalOnly) => CredentialMode::PersonalOnly,
+        Err(_) => {
+            violations.add("policy.credential_mode", "is not a known value");
+            return None;
+        }
+    };
+    // A preset says nothing of these.
     let preset_with = |preset| ServerPolicy {
         max_elevation,
+        credential_mode,
         ..preset
     };
     match PolicyPreset::try_from(preset) {
@@ -105,6 +121,7 @@ pub(super) fn read_policy(
         backups: !policy.backups_forbidden,
         restores: !policy.restores_forbidden,
         max_elevation,
+        credential_mode,
     })
 }
 

@@ -1,12 +1,14 @@
 //! Servers between the domain and the wire.
 
+use domain::access::Caller;
 use domain::endpoint::{Destination, Endpoint, SslMode, TlsPolicy};
 use domain::name::{DisplayName, Identifier};
 use rpc::server::v1 as proto;
 use store::servers::Server;
 
+use crate::context::Context;
 use crate::duration::timestamp;
-use crate::error::Violations;
+use crate::error::{Error, Violations};
 
 /// The group of a server that names none, as pgAdmin calls it.
 pub(super) const DEFAULT_GROUP: &str = "Servers";
@@ -14,8 +16,17 @@ pub(super) const DEFAULT_GROUP: &str = "Servers";
 pub(super) const DEFAULT_DATABASE: &str = "postgres";
 const MAX_COMMENT_CHARS: usize = 1024;
 
-/// A server.
-pub(super) fn server(server: &Server) -> proto::Server {
+/// A server, as a caller sees it.
+pub(super) async fn shown(api: &Context, caller: &Caller, server: &Server) -> Result<proto::Server, Error> {
+    let servers = api.store.servers();
+    let own = servers
+        .with_personal_credential(caller.user, &[server.id])
+        .await?;
+    Ok(self::server(server, !own.is_empty()))
+}
+
+/// A server, and whether the caller has a credential of their own there.
+pub(super) fn server(server: &Server, has_personal_credential: bool) -> proto::Server {
     proto::Server {
         name: format!("servers/{}", server.id),
         display_name: server.display_name.to_string(),
@@ -31,6 +42,13 @@ pub(super) fn server(server: &Server) -> proto::Server {
         create_time: Some(timestamp(server.create_time)),
         update_time: Some(timestamp(server.update_time)),
         etag: server.etag.to_string(),
+        has_read_only_credential: server.read_only_role.is_some(),
+        read_only_role: server
+            .read_only_role
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        has_personal_credential,
     }
 }
 

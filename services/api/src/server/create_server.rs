@@ -1,5 +1,6 @@
 //! CreateServer.
 
+use domain::credential::CredentialKind;
 use domain::endpoint::Destination;
 use domain::id::ServerId;
 use rpc::server::v1::{CreateServerRequest, CreateServerResponse};
@@ -72,7 +73,11 @@ pub(super) async fn create_server(
         return validated(api, &new).await;
     }
     let credential = match &password {
-        Some(password) => Some(password::seal(api, new.id, &new.username, &new.destination, password).await?),
+        Some(password) => {
+            let whose = (new.id, CredentialKind::Shared);
+            let sealed = password::seal(api, whose, &new.username, &new.destination, password);
+            Some(sealed.await?)
+        }
         None => None,
     };
     let created = api
@@ -119,6 +124,6 @@ fn taken(new: &NewServer) -> Error {
 
 fn response(server: &Server) -> CreateServerResponse {
     CreateServerResponse {
-        server: Some(convert::server(server)),
+        server: Some(convert::server(server, false)),
     }
 }

@@ -5,6 +5,7 @@
 
 mod convert;
 mod create_server;
+mod credentials;
 mod delete_server;
 mod export_servers;
 mod import_servers;
@@ -41,6 +42,11 @@ rpcs! {
         update_server::update_server(UpdateServerRequest) -> UpdateServerResponse;
         delete_server::delete_server(DeleteServerRequest) -> DeleteServerResponse;
         set_password::set_server_password(SetServerPasswordRequest) -> SetServerPasswordResponse;
+        credentials::set_personal_credential(SetPersonalCredentialRequest) -> SetPersonalCredentialResponse;
+        credentials::get_personal_credential(GetPersonalCredentialRequest) -> GetPersonalCredentialResponse;
+        credentials::delete_personal_credential(DeletePersonalCredentialRequest) -> DeletePersonalCredentialResponse;
+        credentials::set_read_only_credential(SetReadOnlyCredentialRequest) -> SetReadOnlyCredentialResponse;
+        credentials::delete_read_only_credential(DeleteReadOnlyCredentialRequest) -> DeleteReadOnlyCredentialResponse;
         test_server::test_server(TestServerRequest) -> TestServerResponse;
         inspect_server::inspect_server(InspectServerRequest) -> InspectServerResponse;
         inspection_policy::get_inspection_policy(GetInspectionPolicyRequest) -> GetInspectionPolicyResponse;

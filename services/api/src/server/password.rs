@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::credential::CredentialKind;
 use domain::endpoint::Destination;
 use domain::id::{CredentialId, ServerId};
 use domain::name::Identifier;
@@ -33,10 +34,10 @@ pub(super) fn check(password: &SecretString) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Seals a password for this server, role and destination, and for no other.
+/// Seals a password for this server, owner, role and destination, and for no other.
 pub(super) async fn seal(
     api: &Context,
-    server: ServerId,
+    (server, kind): (ServerId, CredentialKind),
     username: &Identifier,
     destination: &Destination,
     password: &SecretString,
@@ -49,6 +50,7 @@ pub(super) async fn seal(
     let key = SealingKey::from_bytes(&key.public_key).map_err(|error| fault(error.into()))?;
     let binding = Binding {
         server,
+        kind,
         username: username.as_str(),
         destination,
     };

@@ -17,7 +17,7 @@ pub(super) async fn get_server(
     let id = resource::server("name", &call.message.name)?;
     let server = access::server(api, &call.caller, id, Permission::ServersRead).await?;
     Ok(GetServerResponse {
-        server: Some(convert::server(&server)),
+        server: Some(convert::shown(api, &call.caller, &server).await?),
     })
 }
 
@@ -29,8 +29,15 @@ pub(super) async fn list_servers(
     let scope = PageScope::new("ListServers").with(&call.caller.user.to_string());
     let page = paging::request(&scope, call.message.page_size, &call.message.page_token)?;
     let page = api.store.servers().list(call.caller.user, &page).await?;
+    let ids: Vec<_> = page.items.iter().map(|server| server.id).collect();
+    let servers = api.store.servers();
+    let own = servers.with_personal_credential(call.caller.user, &ids).await?;
+    let shown = page
+        .items
+        .iter()
+        .map(|server| convert::server(server, own.contains(&server.id)));
     Ok(ListServersResponse {
-        servers: page.items.iter().map(convert::server).collect(),
+        servers: shown.collect(),
         next_page_token: paging::next_token(&scope, &page),
     })
 }

@@ -1,6 +1,7 @@
 //! SetServerPassword.
 
 use domain::access::Permission;
+use domain::credential::CredentialKind;
 use rpc::server::v1::{SetServerPasswordRequest, SetServerPasswordResponse};
 use secrecy::SecretString;
 use store::servers::SetCredentialError;
@@ -27,7 +28,11 @@ pub(super) async fn set_server_password(
     for _ in 0..ATTEMPTS {
         let server = access::server(api, &call.caller, id, Permission::ServersUpdate).await?;
         let credential = match &given {
-            Some(given) => Some(password::seal(api, id, &server.username, &server.destination, given).await?),
+            Some(given) => {
+                let whose = (id, CredentialKind::Shared);
+                let sealed = password::seal(api, whose, &server.username, &server.destination, given);
+                Some(sealed.await?)
+            }
             None => None,
         };
         match api
@@ -38,7 +43,7 @@ pub(super) async fn set_server_password(
         {
             Ok(server) => {
                 return Ok(SetServerPasswordResponse {
-                    server: Some(convert::server(&server)),
+                    server: Some(convert::shown(api, &call.caller, &server).await?),
                 });
             }
             // It may go elsewhere now: the password is sealed for where it goes.

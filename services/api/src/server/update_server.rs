@@ -68,7 +68,7 @@ pub(super) async fn update_server(
             UpdateServerError::Store(error) => Error::Store(error),
         })?;
     Ok(UpdateServerResponse {
-        server: Some(convert::server(&changed)),
+        server: Some(convert::shown(api, &call.caller, &changed).await?),
     })
 }
 

@@ -112,6 +112,7 @@ async fn opened(world: &World, opener: &Opener, server: &Server, host: &str) -> 
     let endpoint = domain::endpoint::Endpoint::new(host, 0).unwrap();
     let destination = Destination::new(vec![endpoint], TlsPolicy::default()).unwrap();
     let binding = Binding {
+        kind: domain::credential::CredentialKind::Shared,
         server: id,
         username: &server.username,
         destination: &destination,

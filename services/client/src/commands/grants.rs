@@ -6,8 +6,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use domain::limits::Limit;
 use prost_types::FieldMask;
 use rpc::access::v1::{
-    AccessLevel, CreateGrantRequest, DeleteGrantRequest, GetServerPolicyRequest, Grant, GrantLimits,
-    ListGrantsRequest, PolicyPreset, ServerPolicy, Tenancy, UpdateGrantRequest, UpdateServerPolicyRequest,
+    AccessLevel, CreateGrantRequest, CredentialMode, DeleteGrantRequest, GetServerPolicyRequest, Grant,
+    GrantLimits, ListGrantsRequest, PolicyPreset, ServerPolicy, Tenancy, UpdateGrantRequest,
+    UpdateServerPolicyRequest,
 };
 
 use super::groups;
@@ -278,6 +279,9 @@ pub struct Policy {
     /// The longest that somebody may be let write for, such as 1h. Without: nobody may
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     max_elevation: Option<Duration>,
+    /// Who has no credential of their own there is refused
+    #[arg(long)]
+    personal_only: bool,
 }
 
 impl Policy {
@@ -290,7 +294,8 @@ impl Policy {
             || !self.databases.is_empty()
             || self.no_backups
             || self.no_restores
-            || self.max_elevation.is_some();
+            || self.max_elevation.is_some()
+            || self.personal_only;
         let policy = if sets {
             let tenancy = match self.databases.is_empty() {
                 true => Tenancy::SingleTenant,
@@ -312,6 +317,11 @@ impl Policy {
                     backups_forbidden: self.no_backups,
                     restores_forbidden: self.no_restores,
                     max_elevation: self.max_elevation.map(wire_duration),
+                    credential_mode: match self.personal_only {
+                        true => CredentialMode::PersonalOnly,
+                        false => CredentialMode::Shared,
+                    }
+                    .into(),
                 }),
                 etag: String::new(),
             };

@@ -5,6 +5,7 @@ use rpc::server::v1::{
     GetInspectionPolicyRequest, InspectServerRequest, InspectionPolicy, UpdateInspectionPolicyRequest,
 };
 
+use super::credential_option::CredentialOption;
 use crate::connection::Call;
 use crate::context::Context;
 use crate::error::ClientError;
@@ -21,6 +22,8 @@ pub struct Inspect {
     /// The database; without it the maintenance database
     #[arg(long, short, default_value = "", hide_default_value = true)]
     database: String,
+    #[command(flatten)]
+    credential: CredentialOption,
 }
 
 /// What inspections of a server let pass.
@@ -45,6 +48,7 @@ impl Inspect {
             name: server_name::resolve(context, &self.server).await?,
             database: self.database,
             max_age: None,
+            credential: self.credential.kind().into(),
         };
         let connection = context.connection()?;
         let client = connection.servers();

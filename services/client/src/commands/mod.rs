@@ -3,6 +3,8 @@
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod catalog;
+pub(crate) mod credential_option;
+pub(crate) mod credentials;
 pub(crate) mod elevations;
 pub(crate) mod explain_access;
 pub(crate) mod files;

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use prost_types::FieldMask;
 use rpc::server::v1::{
-    CreateServerRequest, DeleteServerRequest, ExportServersRequest, GetServerRequest, ImportOutcome,
-    ImportServersRequest, ImportedServer, Server, SetServerPasswordRequest, TestServerRequest,
+    CreateServerRequest, CredentialKind, DeleteServerRequest, ExportServersRequest, GetServerRequest,
+    ImportOutcome, ImportServersRequest, ImportedServer, Server, SetServerPasswordRequest, TestServerRequest,
     UpdateServerRequest,
 };
 use secrecy::ExposeSecret as _;
 
+use super::credential_option::CredentialOption;
 use super::server_fields::{Fields, endpoints_text};
 use super::{grants, groups, transfer};
 use crate::connection::Call;
@@ -63,6 +64,15 @@ Examples:
         #[command(flatten)]
         password: PasswordOptions,
     },
+    /// Credentials beside the server's own: yours, and that of read-only sessions
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  pgmoor servers credentials set-personal shop --role ann
+  pgmoor servers credentials set-read-only shop --role shop_reader --password-file secret"
+    )]
+    Credentials(super::credentials::Credentials),
     /// Connect once and report what was found
     Test {
         /// The server: its name, id, display name, or group/name
@@ -70,6 +80,8 @@ Examples:
         /// The database; without it the maintenance database
         #[arg(long, short, default_value = "", hide_default_value = true)]
         database: String,
+        #[command(flatten)]
+        credential: CredentialOption,
     },
     /// Look what a server's role may do, and whether PostgreSQL keeps it from writing
     Inspect(super::inspection::Inspect),
@@ -180,7 +192,12 @@ impl Servers {
                 forget,
                 password,
             } => set_password(context, &server, forget, password).await,
-            Self::Test { server, database } => test(context, &server, database).await,
+            Self::Test {
+                server,
+                database,
+                credential,
+            } => test(context, &server, database, credential.kind()).await,
+            Self::Credentials(credentials) => credentials.run(context).await,
             Self::Inspect(inspect) => inspect.run(context).await,
             Self::InspectionPolicy(policy) => policy.run(context).await,
             Self::ProvisionReadonly(provision) => provision.run(context).await,
@@ -335,9 +352,18 @@ async fn set_password(
     Ok(())
 }
 
-async fn test(context: &mut Context, server: &str, database: String) -> Result<(), ClientError> {
+async fn test(
+    context: &mut Context,
+    server: &str,
+    database: String,
+    credential: CredentialKind,
+) -> Result<(), ClientError> {
     let name = server_name::resolve(context, server).await?;
-    let request = TestServerRequest { name, database };
+    let request = TestServerRequest {
+        name,
+        database,
+        credential: credential.into(),
+    };
     let connection = context.connection()?;
     let client = connection.servers();
     let call = Call::repeatable(context.patient(TEST_WAIT));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Access, MAX_ELEVATION};
+use crate::credential::CredentialMode;
 use crate::name::Identifier;
 
 /// Longest label of an environment, in characters.
@@ -41,6 +42,8 @@ pub struct ServerPolicy {
     pub restores: bool,
     /// How long somebody may be let write beyond the ceiling, or beyond their own rights; nothing for never. In whole seconds.
     pub max_elevation: Option<Duration>,
+    /// With which credentials it may be used.
+    pub credential_mode: CredentialMode,
 }
 
 impl Default for ServerPolicy {
@@ -53,6 +56,7 @@ impl Default for ServerPolicy {
             backups: true,
             restores: true,
             max_elevation: None,
+            credential_mode: CredentialMode::Shared,
         }
     }
 }
@@ -78,6 +82,7 @@ impl ServerPolicy {
             backups: false,
             restores: false,
             max_elevation: None,
+            credential_mode: CredentialMode::Shared,
         }
     }
 
@@ -104,6 +109,7 @@ impl ServerPolicy {
             "backups": self.backups,
             "restores": self.restores,
             "max_elevation": self.max_elevation.map(|longest| longest.as_secs()),
+            "credential_mode": self.credential_mode.as_str(),
         })
     }
 
@@ -141,6 +147,10 @@ impl ServerPolicy {
                         .filter(|longest| *longest <= MAX_ELEVATION)?,
                 ),
             },
+            credential_mode: match fields.get("credential_mode") {
+                None => CredentialMode::default(),
+                Some(value) => value.as_str()?.parse().ok()?,
+            },
         })
     }
 }
@@ -165,11 +175,16 @@ mod tests {
                 max_elevation: Some(Duration::from_secs(90)),
                 ..ServerPolicy::production(Tenancy::Multi { databases })
             },
+            ServerPolicy {
+                credential_mode: CredentialMode::PersonalOnly,
+                ..ServerPolicy::default()
+            },
         ] {
             assert_eq!(ServerPolicy::from_json(&policy.to_json()), Some(policy));
         }
         assert_eq!(ServerPolicy::from_json(&json!({})), Some(ServerPolicy::default()));
         assert_eq!(ServerPolicy::from_json(&json!({"ceiling": "all"})), None);
         assert_eq!(ServerPolicy::from_json(&json!({"databases": "shop"})), None);
+        assert_eq!(ServerPolicy::from_json(&json!({"credential_mode": "none"})), None);
     }
 }

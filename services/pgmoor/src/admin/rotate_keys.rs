@@ -6,6 +6,7 @@ use std::io::Write;
 use anyhow::{Context, bail};
 use clap::Args;
 use config::Config;
+use domain::credential::CredentialKind;
 use domain::id::CredentialId;
 use domain::random::SystemRandom;
 use sealing::{Binding, KeyId, OpenError, Opener, OpeningKey, Sealed, Sealer};
@@ -142,14 +143,19 @@ async fn one(
     let SealedFor { server, credential } = found;
     let binding = Binding {
         server: server.id,
-        username: server.username.as_str(),
+        kind: credential.kind,
+        username: credential.role.as_str(),
         destination: &server.destination,
     };
     let sealed = Sealed {
         key: KeyId::from_stored(credential.key_id.clone()),
         bytes: credential.sealed.clone(),
     };
-    let name = format!("servers/{}", server.id);
+    let name = match credential.kind {
+        CredentialKind::Shared => format!("servers/{}", server.id),
+        CredentialKind::ReadOnly => format!("the read-only one of servers/{}", server.id),
+        CredentialKind::Personal(user) => format!("that of users/{user} for servers/{}", server.id),
+    };
     match opener.open(&binding, &sealed) {
         Ok(password) => {
             let sealed = sealer.seal(&binding, &password, &SystemRandom)?;

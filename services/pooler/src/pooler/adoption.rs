@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::access::{Permission, ServerFacts};
+use domain::access::{Access, Permission, ServerFacts};
 use domain::id::{IncarnationId, ServerId, UserId};
 use domain::name::Identifier;
 use domain::pin::{Pin, Pins};
@@ -16,9 +16,9 @@ use tokio::time::sleep;
 use super::Pooler;
 use crate::error::{Loss, LossCause, PoolerError};
 use crate::instances::Instance;
-use crate::pools::Pool;
+use crate::pools::{Pool, Registration};
 use crate::rights::Rights;
-use crate::session::Session;
+use crate::session::{Home, Session};
 use crate::status::{internal, store_error};
 
 /// Sessions taken over at a time.
@@ -26,8 +26,10 @@ const BATCH: u32 = 1000;
 /// Before the config database is asked again for what a session needs that was taken over.
 const AGAIN: Duration = Duration::from_millis(250);
 
+/// What leads to a pool: whose sessions on which server, how far they may go, the database, and the run-time parameters.
+type Way = (ServerId, UserId, Access, Identifier, Vec<(String, String)>);
 /// Pools, by what leads to one.
-type Pools = HashMap<(ServerId, Identifier, Vec<(String, String)>), Option<Arc<Pool>>>;
+type Pools = HashMap<Way, Option<Arc<Pool>>>;
 
 /// What was looked for already.
 #[derive(Default)]
@@ -151,13 +153,16 @@ impl Pooler {
         match self.pool_of(session, &mut found.pools).await? {
             Some(pool) => {
                 let clock = Arc::clone(&self.0.clock);
-                let server = pool.registration.lock().server.clone();
-                let role = self.known_role(rights.lasting(), &server, Some(&session.database));
+                let (access, at) = (rights.access(), Arc::clone(instance));
+                let Registration { server, credential } = pool.registration.lock().clone();
+                let role = credential.ok().and_then(|credential| {
+                    self.known_role(access, &server, &credential, Some(&session.database))
+                });
                 if let Some(role) = &role {
                     self.know_role_soon(session.owner_id, server, Arc::clone(role));
                 }
-                let at = Arc::clone(instance);
-                let session = Arc::new(Session::from_store(session, pool, (rights, role), at, clock));
+                let home = Home::new(pool, access, role);
+                let session = Arc::new(Session::from_store(session, home, rights, at, clock));
                 // Without limits it is always taken.
                 let _ = self.0.registry.add(&session, &[]);
             }
@@ -211,17 +216,22 @@ impl Pooler {
     async fn pool_of(&self, session: &Row, pools: &mut Pools) -> Result<Option<Arc<Pool>>, PoolerError> {
         let key = (
             session.server_id,
+            session.owner_id,
+            session.access,
             session.database.clone(),
             session.parameters.clone(),
         );
         if let Some(found) = pools.get(&key) {
             return Ok(found.clone());
         }
-        let registration = self.registration(session.server_id).await?;
+        let (server, owner) = (session.server_id, session.owner_id);
+        let registration = self.registration(server, owner, session.access).await?;
         let instances = &self.0.instances;
         let registration = registration.filter(|registration| {
             let server = &registration.server;
-            server.username == session.username
+            // As which role it logged in last is of no more matter than which backend it had. But whose server is another role's
+            // now, that is another server.
+            (server.username == session.username || *registration.role() == session.username)
                 && instances.current(server.instance_id) == instances.current(session.instance_id)
         });
         let pool = registration.map(|registration| {

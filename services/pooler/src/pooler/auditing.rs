@@ -14,7 +14,7 @@ use tonic::Status;
 use super::Pooler;
 use crate::audited::{Audited, AuditedOpening, Subject};
 use crate::error::PoolerError;
-use crate::session::{Keeping, Session};
+use crate::session::Session;
 
 impl Pooler {
     /// OpenSession, with its record. Who is refused is recorded too.
@@ -53,12 +53,7 @@ impl Pooler {
         sql: &str,
     ) -> Result<Audited, PoolerError> {
         let name = session.facts.name;
-        let (database, role) = match &session.facts.keeping {
-            Keeping::Pinned {
-                database, username, ..
-            } => (database, username),
-            Keeping::Auto { pool, .. } => (&pool.key.database, &pool.key.username),
-        };
+        let (database, role) = session.database_and_role();
         let execution = ExecutionName {
             session: name,
             execution,

@@ -1,12 +1,13 @@
 //! Ending the connections of a pooler that is gone, or that has been silent for long.
 //!
-//! Only their own role may end them. But that one is not there any more is seen by every role: where theirs cannot log in,
+//! Only their own role may end them: it is logged in as with the credential that they were made with. But that one is not there any more is seen by every role: where theirs cannot log in,
 //! because its server is not registered any more or its password is wrong, any other on the instance can tell.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::credential::CredentialKind;
 use domain::id::{ServerId, UserId};
 use store::succession::{Connection, Forerunner as Left};
 use tokio::time::{Instant, sleep};
@@ -30,23 +31,26 @@ const MOST_WITNESSES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Registrations that were of no use, and when to try each of them again.
+/// A credential of a server.
+type Login = (ServerId, CredentialKind);
+
+/// Credentials that were of no use, and when to try each of them again.
 #[derive(Debug, Default)]
-pub(crate) struct Useless(HashMap<ServerId, (Instant, Duration)>);
+pub(crate) struct Useless(HashMap<Login, (Instant, Duration)>);
 
 impl Useless {
-    fn is_worth_a_try(&self, server: ServerId, now: Instant) -> bool {
-        self.0.get(&server).is_none_or(|(again, _)| *again <= now)
+    fn is_worth_a_try(&self, login: Login, now: Instant) -> bool {
+        self.0.get(&login).is_none_or(|(again, _)| *again <= now)
     }
 
-    fn failed(&mut self, server: ServerId, now: Instant) {
-        let known = self.0.get(&server).map(|(_, pause)| *pause * 2);
+    fn failed(&mut self, login: Login, now: Instant) {
+        let known = self.0.get(&login).map(|(_, pause)| *pause * 2);
         let pause = known.unwrap_or(FIRST_PAUSE).min(LONGEST_PAUSE);
-        self.0.insert(server, (now + pause, pause));
+        self.0.insert(login, (now + pause, pause));
     }
 
-    fn was_of_use(&mut self, server: ServerId) {
-        self.0.remove(&server);
+    fn was_of_use(&mut self, login: Login) {
+        self.0.remove(&login);
     }
 }
 
@@ -62,18 +66,16 @@ enum Purpose {
 impl Pooler {
     /// Ends the connections of a pooler that is gone, or does not answer. True where none is left.
     pub(super) async fn bury(&self, instance: &Arc<Instance>, left: &Left) -> Result<bool, PoolerError> {
-        let mut by_server: HashMap<ServerId, Vec<Connection>> = HashMap::new();
+        let mut by_login: HashMap<Login, Vec<Connection>> = HashMap::new();
         for connection in &left.connections {
-            by_server
-                .entry(connection.server_id)
-                .or_default()
-                .push(*connection);
+            let login = (connection.server_id, connection.credential);
+            by_login.entry(login).or_default().push(*connection);
         }
         let mut gone = 0;
-        for (server, connections) in by_server {
-            let buried = match self.see_to(instance, server, &connections, Purpose::End).await {
+        for (login, connections) in by_login {
+            let buried = match self.see_to(instance, login, &connections, Purpose::End).await {
                 Some(buried) => buried,
-                None => self.ask_witnesses(instance, server, &connections).await?,
+                None => self.ask_witnesses(instance, login, &connections).await?,
             };
             gone += buried.len();
             let buried = self.0.store.succession().bury(left.incarnation, &buried).await;
@@ -86,14 +88,15 @@ impl Pooler {
     async fn ask_witnesses(
         &self,
         instance: &Arc<Instance>,
-        server: ServerId,
+        login: Login,
         connections: &[Connection],
     ) -> Result<Vec<Connection>, PoolerError> {
         let witnesses = self.0.store.servers().on_instance(instance.id).await;
         let now = Instant::now();
         let mut tried = 0;
         for witness in witnesses.map_err(store_error)? {
-            if witness == server || !instance.useless.lock().is_worth_a_try(witness, now) {
+            let witness = (witness, CredentialKind::Shared);
+            if witness == login || !instance.useless.lock().is_worth_a_try(witness, now) {
                 continue;
             }
             if let Some(gone) = self.see_to(instance, witness, connections, Purpose::Look).await {
@@ -107,25 +110,25 @@ impl Pooler {
         Ok(Vec::new())
     }
 
-    /// Looks at connections under the role of a server, and returns those that are gone; nothing where that cannot be told.
+    /// Looks at connections under the role of a credential, and returns those that are gone; nothing where that cannot be told.
     async fn see_to(
         &self,
         instance: &Arc<Instance>,
-        server: ServerId,
+        login: Login,
         connections: &[Connection],
         purpose: Purpose,
     ) -> Option<Vec<Connection>> {
-        if !instance.useless.lock().is_worth_a_try(server, Instant::now()) {
+        if !instance.useless.lock().is_worth_a_try(login, Instant::now()) {
             return None;
         }
-        match self.try_to_see_to(instance, server, connections, purpose).await {
+        match self.try_to_see_to(instance, login, connections, purpose).await {
             Ok(gone) => {
-                instance.useless.lock().was_of_use(server);
+                instance.useless.lock().was_of_use(login);
                 Some(gone)
             }
             Err(error) => {
-                instance.useless.lock().failed(server, Instant::now());
-                tracing::warn!(instance.id = %instance.id, server.id = %server, %error, connections = connections.len(),
+                instance.useless.lock().failed(login, Instant::now());
+                tracing::warn!(instance.id = %instance.id, server.id = %login.0, %error, connections = connections.len(),
                     "connections of another pooler cannot be looked at, and are counted");
                 None
             }
@@ -135,16 +138,15 @@ impl Pooler {
     async fn try_to_see_to(
         &self,
         instance: &Arc<Instance>,
-        server: ServerId,
+        (server, kind): Login,
         connections: &[Connection],
         purpose: Purpose,
     ) -> Result<Vec<Connection>, PoolerError> {
-        let Some(registration) = self.registration(server).await? else {
-            return Err(PoolerError::NotFound {
-                resource: format!("servers/{server}"),
-            });
-        };
-        let (server, credential) = (registration.server, registration.credential);
+        let found = self.0.store.servers().get(server).await.map_err(store_error)?;
+        let server = found.ok_or_else(|| PoolerError::NotFound {
+            resource: format!("servers/{server}"),
+        })?;
+        let credential = self.login_of(&server, kind).await?;
         let instances = &self.0.instances;
         if instances.current(server.instance_id) != instances.current(instance.id) {
             // It leads elsewhere by now, where they are not.
@@ -155,9 +157,7 @@ impl Pooler {
         // First in the search path, whatever the role or the database has it set to.
         let parameters = vec![("search_path".to_owned(), "pg_catalog".to_owned())];
         let connector = &self.0.connector;
-        let config = connector
-            .prepare(&server, credential.as_ref(), None, parameters)
-            .await?;
+        let config = connector.prepare(&server, &credential, None, parameters).await?;
         let claim = Claim {
             user: UserId::from_uuid(Uuid::nil()),
             class: Class::Monitoring,
@@ -168,7 +168,8 @@ impl Pooler {
         let Some(slot) = instance.slots.look(claim, true) else {
             return Ok(Vec::new());
         };
-        let dialed = self.dial(config, slot, Arc::clone(instance), server.id).await?;
+        let login = (server.id, kind);
+        let dialed = self.dial(config, slot, Arc::clone(instance), login).await?;
         let mut untaken = match dialed {
             Dialed::Here(untaken, _) => untaken,
             Dialed::Elsewhere(_) => return Ok(Vec::new()),

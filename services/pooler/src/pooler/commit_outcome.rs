@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ::sessions::UserToken;
-use domain::access::{Caller, Permission};
+use domain::access::{Access, Caller, Permission};
 use domain::id::{ExecutionId, ServerId};
 use domain::session::{ExecutionName, SessionName};
 use pgconn::Connection;
@@ -136,9 +136,12 @@ impl Pooler {
         self.takes_new()?;
         let name = format!("servers/{server}");
         let server = self.server(caller, &name, Permission::SessionsUse).await?;
+        // As what commits: the role may read what it could read then.
+        let credential = self.login(&server, caller.user, Access::ReadWrite).await?;
         let opened = Box::pin(self.open(Wish {
             user: caller.user,
             server: &server,
+            credential,
             database: None,
             parameters: Vec::new(),
             class: Class::Interactive,

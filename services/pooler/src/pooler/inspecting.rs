@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use ::sessions::UserToken;
 use domain::access::{Access, Permission};
-use domain::id::UserId;
+use domain::id::{CredentialId, UserId};
 use domain::name::Identifier;
 use domain::random::bytes;
 use rpc::server::v1::{InspectServerRequest, InspectServerResponse};
-use store::servers::Server;
+use store::servers::{Credential, Server};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -45,7 +45,13 @@ impl Pooler {
             .admitted(&caller, &request.name, permission, database.as_ref(), None)
             .await?;
         let max_age = request::max_age(request.max_age)?;
-        let known = self.0.inspections.of(Subject::new(&server, database.as_ref()));
+        let credential = match request::credential(request.credential, caller.user)? {
+            Some(kind) => self.login_of(&server, kind).await?,
+            // What it is about is whether it can be kept from writing.
+            None => self.login(&server, caller.user, Access::ReadOnly).await?,
+        };
+        let subject = Subject::new(&server, &credential, database.as_ref());
+        let known = self.0.inspections.of(subject);
         let finding = match self.held(&server, &known, max_age).await? {
             Some(finding) => finding,
             None => self.look_at_role(caller.user, &server, &known).await?,
@@ -65,11 +71,18 @@ impl Pooler {
         let Some(finding) = known.finding() else {
             return Ok(None);
         };
-        let credential = self.credential(server.id).await?.map(|credential| credential.id);
+        let credential = self.credential_id(known).await?;
         let policy = self.0.store.inspection_policies().get(server.id).await;
         let policy = policy.map_err(store_error)?;
         let since = self.0.clock.now() - max_age;
         Ok(Some(finding).filter(|finding| finding.holds(credential, &policy, since)))
+    }
+
+    /// The credential as it is stored now.
+    async fn credential_id(&self, known: &Known) -> Result<Option<CredentialId>, PoolerError> {
+        let Subject { server, kind, .. } = known.subject;
+        let found = self.0.store.servers().credential(server, kind).await;
+        Ok(found.map_err(store_error)?.map(|credential| credential.id))
     }
 
     /// Looks what a role may do, on a connection of its own.
@@ -82,6 +95,7 @@ impl Pooler {
         let opened = Box::pin(self.open(Wish {
             user,
             server,
+            credential: self.login_of(server, known.subject.kind).await?,
             database: Some(&known.subject.database),
             parameters: Vec::new(),
             class: Class::Interactive,
@@ -110,7 +124,7 @@ impl Pooler {
         server: &Server,
         known: &Known,
     ) -> Result<Finding, PoolerError> {
-        let credential = self.credential(server.id).await?.map(|credential| credential.id);
+        let credential = self.credential_id(known).await?;
         let policy = self.0.store.inspection_policies().get(server.id).await;
         let policy = policy.map_err(store_error)?;
         let now = self.0.clock.now();
@@ -124,9 +138,10 @@ impl Pooler {
         &self,
         access: Access,
         server: &Server,
+        credential: &Credential,
         database: Option<&Identifier>,
     ) -> Option<Arc<Known>> {
-        let subject = Subject::new(server, database);
+        let subject = Subject::new(server, credential, database);
         (access == Access::ReadOnly).then(|| self.0.inspections.of(subject))
     }
 
@@ -186,12 +201,19 @@ impl Pooler {
     }
 
     async fn inspect_again(&self, known: &Arc<Known>, age: Duration) -> Result<(), PoolerError> {
-        let Some(registration) = self.registration(known.subject.server).await? else {
+        let Subject {
+            server,
+            kind,
+            database,
+            ..
+        } = &known.subject;
+        let servers = self.0.store.servers();
+        let Some(server) = servers.get(*server).await.map_err(store_error)? else {
             return Ok(());
         };
-        let server = registration.server;
+        let credential = self.login_of(&server, *kind).await?;
         // Sessions of before it was registered otherwise know what was found then.
-        let same = Subject::new(&server, Some(&known.subject.database)) == known.subject;
+        let same = Subject::new(&server, &credential, Some(database)) == known.subject;
         if same && self.held(&server, known, age).await?.is_none() {
             self.look_at_role(server.owner_id, &server, known).await?;
         }

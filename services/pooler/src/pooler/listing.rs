@@ -50,7 +50,7 @@ impl Pooler {
                 instance: wish.server.instance_id,
                 server: wish.server.id,
                 database: database.to_string(),
-                username: wish.server.username.to_string(),
+                username: wish.credential.role.to_string(),
                 owner: wish.user,
             },
             holder: wish.holder.clone(),

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::access::Access;
+use domain::credential::CredentialKind;
 use domain::id::{InstanceId, ServerId, UserId};
 use domain::limits::Limit;
 use domain::name::Identifier;
@@ -37,6 +39,8 @@ pub(super) struct Wish<'a> {
     /// Who it is for.
     pub(super) user: UserId,
     pub(super) server: &'a Server,
+    /// What it logs in with.
+    pub(super) credential: Credential,
     pub(super) database: Option<&'a Identifier>,
     pub(super) parameters: Vec<(String, String)>,
     pub(super) class: Class,
@@ -63,21 +67,45 @@ pub(super) enum Dialed {
 }
 
 impl Pooler {
-    pub(super) async fn credential(&self, server: ServerId) -> Result<Option<Credential>, PoolerError> {
-        self.0
-            .store
-            .servers()
-            .credential(server)
-            .await
-            .map_err(store_error)
+    /// What a user logs in with who may go so far.
+    pub(super) async fn login(
+        &self,
+        server: &Server,
+        user: UserId,
+        access: Access,
+    ) -> Result<Credential, PoolerError> {
+        let there = self.0.store.servers().credentials(server.id, user).await;
+        let there = there.map_err(store_error)?;
+        Ok(there.choose(server.policy.credential_mode, access)?)
     }
 
-    /// A server as it is registered; nothing where it is not any more.
-    pub(super) async fn registration(&self, server: ServerId) -> Result<Option<Registration>, PoolerError> {
-        let Some(server) = self.0.store.servers().get(server).await.map_err(store_error)? else {
+    /// The credential of a server that is of this kind.
+    pub(super) async fn login_of(
+        &self,
+        server: &Server,
+        kind: CredentialKind,
+    ) -> Result<Credential, PoolerError> {
+        let found = self.0.store.servers().credential(server.id, kind).await;
+        found.map_err(store_error)?.ok_or(match kind {
+            CredentialKind::Personal(_) => PoolerError::PersonalCredentialMissing,
+            CredentialKind::Shared | CredentialKind::ReadOnly => PoolerError::CredentialMissing,
+        })
+    }
+
+    /// A server as it is registered, and what a user logs in with there who may go so far; nothing where it is not registered
+    /// any more.
+    pub(super) async fn registration(
+        &self,
+        server: ServerId,
+        user: UserId,
+        access: Access,
+    ) -> Result<Option<Registration>, PoolerError> {
+        let servers = self.0.store.servers();
+        let Some(server) = servers.get(server).await.map_err(store_error)? else {
             return Ok(None);
         };
-        let credential = self.credential(server.id).await?;
+        let there = servers.credentials(server.id, user).await.map_err(store_error)?;
+        let credential = there.choose(server.policy.credential_mode, access);
         Ok(Some(Registration { server, credential }))
     }
 
@@ -86,11 +114,11 @@ impl Pooler {
         let began = Instant::now();
         let deadline = began + wish.queue_timeout;
         let _visit = self.visit(&wish);
-        let credential = self.credential(wish.server.id).await?;
+        let credential = wish.credential.kind;
         let config = self
             .0
             .connector
-            .prepare(wish.server, credential.as_ref(), wish.database, wish.parameters)
+            .prepare(wish.server, &wish.credential, wish.database, wish.parameters)
             .await?;
         let mut id = wish.server.instance_id;
         for _ in 0..MOST_MERGES {
@@ -123,7 +151,7 @@ impl Pooler {
             if !wish.insist {
                 instance.attempt()?;
             }
-            let server = wish.server.id;
+            let server = (wish.server.id, credential);
             match self
                 .dial(config.clone(), slot, Arc::clone(&instance), server)
                 .await?
@@ -152,7 +180,7 @@ impl Pooler {
         mut config: ConnectConfig,
         slot: Slot,
         instance: Arc<Instance>,
-        server: ServerId,
+        server: (ServerId, CredentialKind),
     ) -> Result<Dialed, PoolerError> {
         let (reply, answer) = oneshot::channel();
         let pooler = self.clone();
@@ -170,7 +198,7 @@ impl Pooler {
         config: ConnectConfig,
         mut slot: Slot,
         instance: &Arc<Instance>,
-        server: ServerId,
+        (server, credential): (ServerId, CredentialKind),
     ) -> Result<Dialed, PoolerError> {
         let patience = instance.limits().time(Limit::ServerConnectTimeout);
         let first = timeout(patience, instance.introduction()).await;
@@ -213,6 +241,7 @@ impl Pooler {
                 backend_pid: pid,
                 backend_start: facts.backend_start,
                 server_id: server,
+                credential,
             };
             backend.record(&self.0.recorder, connection);
         }

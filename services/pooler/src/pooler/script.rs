@@ -16,7 +16,7 @@ use crate::audited::{Audited, Subject};
 use crate::error::PoolerError;
 use crate::hold::Hold;
 use crate::request;
-use crate::session::{Control, Execution, Facts, Identity, Keeping, Session, pipe};
+use crate::session::{Control, Execution, Facts, Home, Identity, Keeping, Session, pipe};
 use crate::visitors::Visitor;
 
 impl Pooler {
@@ -45,7 +45,9 @@ impl Pooler {
         let longest = rights.narrow(instance.limits()).time_if_any(Limit::QueryTimeout);
         plan.statement_timeout = plan.statement_timeout.into_iter().chain(longest).min();
         plan.narrow(&rights.limits());
-        let pool = self.pool(server, database, Vec::new()).await?;
+        let access = rights.access();
+        let credential = Box::pin(self.login(&server, caller.user, access)).await?;
+        let pool = self.pool(server, credential, database, Vec::new());
         let subject = Subject {
             caller: &caller,
             method: "RunScript",
@@ -68,9 +70,11 @@ impl Pooler {
                 name,
                 script: Some(self.execution_id()),
                 owner: caller.user,
-                role: None,
                 rights: Arc::clone(&rights),
-                keeping: Keeping::Auto { pool, queue_timeout },
+                keeping: Keeping::Auto {
+                    home: Home::new(pool, access, None),
+                    queue_timeout,
+                },
                 instance,
                 create_time: self.0.clock.now(),
                 idle_timeout: Duration::ZERO,

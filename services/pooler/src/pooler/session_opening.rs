@@ -9,19 +9,18 @@ use domain::name::Identifier;
 use domain::session::{SessionId, SessionName};
 use rpc::query;
 use rpc::query::v1::{OpenSessionRequest, SessionMode};
-use store::servers::Server;
+use store::servers::{Credential, Server};
 
 use super::Pooler;
 use super::opening::Wish;
 use super::sessions::note;
 use crate::error::{LossCause, PoolerError, TargetError};
-use crate::inspection::Known;
 use crate::instances::Instance;
 use crate::ledger::Class;
 use crate::pools::{Pool, Registration};
 use crate::request::Opening;
 use crate::rights::Rights;
-use crate::session::{self, Facts, Keeping, Session};
+use crate::session::{self, Facts, Home, Keeping, Session};
 
 impl Pooler {
     pub(super) async fn open_session(
@@ -51,20 +50,20 @@ impl Pooler {
         }
     }
 
-    /// The pool of sessions on a server's database that start with these run-time parameters.
-    pub(super) async fn pool(
+    /// The pool of sessions on a server's database that log in so and start with these run-time parameters.
+    pub(super) fn pool(
         &self,
         server: Server,
+        credential: Credential,
         database: Option<Identifier>,
         parameters: Vec<(String, String)>,
-    ) -> Result<Arc<Pool>, PoolerError> {
-        let credential = self.credential(server.id).await?;
-        if credential.is_none() {
-            return Err(PoolerError::CredentialMissing);
-        }
+    ) -> Arc<Pool> {
         let database = database.unwrap_or_else(|| server.maintenance_database.clone());
-        let registration = Registration { server, credential };
-        Ok(self.0.pools.get(registration, database, parameters))
+        let registration = Registration {
+            server,
+            credential: Ok(credential),
+        };
+        self.0.pools.get(registration, database, parameters)
     }
 
     /// A session that has no backend before it needs one.
@@ -80,16 +79,19 @@ impl Pooler {
         let instance = self.0.instances.own(server.instance_id).await?;
         let (database, parameters) = (opening.database.clone(), opening.parameters.clone());
         let rights = rights.follow_elevations(opening.access);
-        let role = self.known_role(rights.lasting(), &server, database.as_ref());
+        let access = rights.access();
+        let credential = self.login(&server, caller.user, access).await?;
+        let role = self.known_role(access, &server, &credential, database.as_ref());
         let registered = server.clone();
+        let pool = self.pool(server, credential, database, parameters);
         let keeping = Keeping::Auto {
-            pool: self.pool(server, database, parameters).await?,
+            home: Home::new(pool, access, role.clone()),
             queue_timeout: opening.queue_timeout,
         };
-        if let Some(role) = &role {
-            self.know_role_soon(caller.user, registered, Arc::clone(role));
+        if let Some(role) = role {
+            self.know_role_soon(caller.user, registered, role);
         }
-        let session = self.new_session(caller, (rights, role), &opening, (name, keeping, instance));
+        let session = self.new_session(caller, rights, &opening, (name, keeping, instance));
         let described = session.describe();
         self.admit(&session)?;
         if let Err(error) = self.write_down(&session).await {
@@ -123,9 +125,11 @@ impl Pooler {
         opening: Opening,
         name: SessionName,
     ) -> Result<query::v1::Session, PoolerError> {
+        let credential = self.login(server, caller.user, rights.access()).await?;
         let wish = || Wish {
             user: caller.user,
             server,
+            credential: credential.clone(),
             database: opening.database.as_ref(),
             parameters: opening.parameters.clone(),
             class: Class::Pinned,
@@ -138,7 +142,7 @@ impl Pooler {
             opened.backend.close().await;
             return Err(TargetError::IsPooler.into());
         }
-        let role = self.known_role(rights.access(), server, opening.database.as_ref());
+        let role = self.known_role(rights.access(), server, &credential, opening.database.as_ref());
         if let Some(role) = &role {
             self.know_role_on(&mut opened.backend, server, role).await;
             if !opened.backend.connection.is_quiet() {
@@ -151,10 +155,11 @@ impl Pooler {
         let database = opening.database.as_ref().unwrap_or(&server.maintenance_database);
         let keeping = Keeping::Pinned {
             database: database.clone(),
-            username: server.username.clone(),
+            username: credential.role.clone(),
             backend_pid: opened.backend.connection.process_id().unwrap_or_default(),
+            role,
         };
-        let session = self.new_session(caller, (rights, role), &opening, (name, keeping, opened.instance));
+        let session = self.new_session(caller, rights, &opening, (name, keeping, opened.instance));
         session.holds(&opened.backend);
         let described = session.describe();
         if let Err(refused) = self.admit(&session) {
@@ -196,7 +201,7 @@ impl Pooler {
     fn new_session(
         &self,
         caller: &Caller,
-        (rights, role): (Rights, Option<Arc<Known>>),
+        rights: Rights,
         opening: &Opening,
         (name, keeping, instance): (SessionName, Keeping, Arc<Instance>),
     ) -> Arc<Session> {
@@ -205,7 +210,6 @@ impl Pooler {
             script: None,
             owner: caller.user,
             rights: Arc::new(rights),
-            role,
             keeping,
             instance,
             create_time: self.0.clock.now(),

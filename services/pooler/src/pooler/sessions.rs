@@ -120,7 +120,7 @@ impl Sessions for Pooler {
         _instance: InstanceId,
         request: pooler::v1::RunScriptRequest,
     ) -> Result<EventStream, Status> {
-        Ok(self.run_script(token, request).await?)
+        Ok(Box::pin(self.run_script(token, request)).await?)
     }
 
     async fn get_execution(
@@ -242,7 +242,7 @@ impl Sessions for Pooler {
         _instance: InstanceId,
         request: server::v1::TestServerRequest,
     ) -> Result<server::v1::TestServerResponse, Status> {
-        Ok(self.test_server(token, request).await?)
+        Ok(Box::pin(self.test_server(token, request)).await?)
     }
 
     async fn inspect_server(

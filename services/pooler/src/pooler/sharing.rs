@@ -5,6 +5,7 @@
 //! pool, or closed to make room.
 
 mod contest;
+mod rehoming;
 mod upkeep;
 
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use std::time::Duration;
 use domain::limits::Limit;
 use domain::random::bytes;
 use domain::session::SessionName;
-use pgconn::ConnectConfig;
 use store::sessions::Standing;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -27,13 +27,13 @@ use crate::instances::Instance;
 use crate::ledger::{Claim, Class};
 use crate::look::answers;
 use crate::ownership;
-use crate::pools::{Pool, Registration};
+use crate::pools::Pool;
 use crate::session::{Audience, Keeping, Needs, Seat, Session, run_shared};
 use crate::slots::Slot;
 
 /// How long a contest may take before the session that waits for its outcome gives up.
 const CONTEST: Duration = Duration::from_secs(30);
-/// How often an instance may turn out to be another one while we connect.
+/// How often an instance may turn out to be another one while we connect, or a session get another credential.
 const MOST_MERGES: usize = 3;
 
 /// Why there is no backend for an execution.
@@ -143,22 +143,25 @@ impl Pooler {
     }
 
     async fn find(&self, session: &Session, audience: Option<Audience>) -> Result<Seat, NoBackend> {
-        let Keeping::Auto { pool, queue_timeout } = &session.facts.keeping else {
+        let Keeping::Auto { home, queue_timeout } = &session.facts.keeping else {
             return Err(NoBackend::Cancelled);
         };
         let began = Instant::now();
-        if let Some(seat) = self.own(session).await? {
+        let mut pool = self.at_home(session, home).await?;
+        if let Some(seat) = self.own(session).await?
+            && let Some(seat) = self.fitting(session, seat, &pool).await
+        {
             return Ok(seat);
         }
         // Lost since the work was accepted: nothing has been run yet.
-        if let Some(current) = session.take_untold() {
-            return Err(PoolerError::SessionRecovered { current }.into());
+        if let Some(untold) = session.take_untold() {
+            return Err(untold.into());
         }
         let mut instance = self.0.instances.at_hand(pool.key.instance).await?;
         let mut merges = 0;
         while merges < MOST_MERGES {
             let paused = instance.pause_time().is_some();
-            if !paused && let Some(backend) = self.clean(&instance, pool, session).await {
+            if !paused && let Some(backend) = self.clean(&instance, &pool, session).await {
                 return Ok(Seat { backend, instance });
             }
             // Where others have a backend it may come to us, whether or not another can be opened.
@@ -167,7 +170,7 @@ impl Pooler {
             }
             let longest = instance.limits().time(Limit::QueryWaitTimeout);
             let deadline = began + longest.min(*queue_timeout);
-            let waited = wait(&instance, pool, session, audience.as_ref(), deadline).await;
+            let waited = wait(&instance, &pool, session, audience.as_ref(), deadline).await;
             let older = self.0.instances.current(instance.id);
             if waited.is_err() && older != instance.id && Instant::now() < deadline {
                 // It turned out to be another one while we waited.
@@ -186,11 +189,14 @@ impl Pooler {
             if !instance.is_ours() {
                 self.0.instances.own(instance.id).await?;
             }
-            let config = self.connect_config(pool).await?;
+            let Some(config) = self.connect_config(session, home, &pool).await? else {
+                pool = home.pool();
+                merges += 1;
+                continue;
+            };
             instance.attempt()?;
-            let dialed = self
-                .dial(config, slot, Arc::clone(&instance), pool.key.server)
-                .await;
+            let server = (pool.key.server, pool.key.kind);
+            let dialed = self.dial(config, slot, Arc::clone(&instance), server).await;
             if let Err(PoolerError::Target(TargetError::TooManyClients { .. })) = &dialed
                 && instance.slots.held_of_pool(pool.number) > 0
                 && Instant::now() < deadline
@@ -204,7 +210,7 @@ impl Pooler {
                     return Err(TargetError::IsPooler.into());
                 }
                 Dialed::Here(backend, _) => {
-                    let backend = self.shared(backend.take(), pool, &instance);
+                    let backend = self.shared(backend.take(), &pool, &instance);
                     return Ok(Seat { backend, instance });
                 }
                 Dialed::Elsewhere(other) => {
@@ -254,11 +260,6 @@ impl Pooler {
                 }
                 Own::Backend(rested) => {
                     session.set_rests_at(None);
-                    if rested.backend.access != session.facts.rights.access() {
-                        // What it may do has changed: it takes another one.
-                        self.close_later(rested.backend);
-                        return Ok(None);
-                    }
                     if let Some(backend) = self.awake(&instance, rested).await {
                         return Ok(Some(Seat { backend, instance }));
                     }
@@ -309,33 +310,6 @@ impl Pooler {
         backend.hold = Hold::clean();
         backend.pool = Some(Arc::clone(pool));
         backend
-    }
-
-    /// How to connect, by the registration as it is now; as it was last known while the config database is away.
-    async fn connect_config(&self, pool: &Pool) -> Result<ConnectConfig, PoolerError> {
-        let known = match self.registration(pool.key.server).await {
-            Ok(Some(registration)) => {
-                let server = &registration.server;
-                let instances = &self.0.instances;
-                if server.username != pool.key.username
-                    || instances.current(server.instance_id) != instances.current(pool.key.instance)
-                        && instances.follow(pool.key.instance).await? != server.instance_id
-                {
-                    return Err(changed());
-                }
-                pool.registration.lock().clone_from(&registration);
-                registration
-            }
-            Ok(None) => return Err(changed()),
-            Err(PoolerError::ConfigDatabase) => pool.registration.lock().clone(),
-            Err(error) => return Err(error),
-        };
-        let Registration { server, credential } = known;
-        let parameters = pool.key.parameters.clone();
-        self.0
-            .connector
-            .prepare(&server, credential.as_ref(), Some(&pool.key.database), parameters)
-            .await
     }
 }
 
@@ -399,11 +373,4 @@ fn claim_for(session: &Session, pool: &Pool) -> Claim {
         holder: session.holder(),
         pool: Some(pool.number),
     }
-}
-
-fn changed() -> PoolerError {
-    PoolerError::StateLost(Loss {
-        cause: LossCause::ServerChanged,
-        pins: domain::pin::Pins::NONE,
-    })
 }

@@ -31,12 +31,19 @@ impl Pooler {
         self.takes_new()?;
         let database = request::database(&request.database)?;
         let permission = Permission::ServersUse;
-        let (server, _) = self
+        let kind = request::credential(request.credential, caller.user)?;
+        let (server, rights) = self
             .admitted(&caller, &request.name, permission, database.as_ref(), None)
             .await?;
+        let credential = match kind {
+            Some(kind) => Box::pin(self.login_of(&server, kind)).await?,
+            None => Box::pin(self.login(&server, caller.user, rights.access())).await?,
+        };
+        let subject = Subject::new(&server, &credential, database.as_ref());
         let opened = Box::pin(self.open(Wish {
             user: caller.user,
             server: &server,
+            credential,
             database: database.as_ref(),
             parameters: Vec::new(),
             class: Class::Interactive,
@@ -48,7 +55,7 @@ impl Pooler {
         // In a task of its own: a caller who goes away must not take the goodbye along.
         let (reply, answer) = oneshot::channel();
         let mut backend = opened.backend;
-        let known = self.0.inspections.of(Subject::new(&server, database.as_ref()));
+        let known = self.0.inspections.of(subject);
         let (pooler, tested, subject) = (self.clone(), server.clone(), known.subject.clone());
         self.0.tasks.spawn(async move {
             let role = timeout(ANSWER, facts::role(&mut backend.connection)).await;

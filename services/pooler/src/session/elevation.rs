@@ -10,6 +10,7 @@ use domain::pin::Pins;
 
 use super::state::State;
 use super::{Needs, Seat, Session};
+use crate::backend::Backend;
 
 impl Session {
     /// Has it write if its owner is elevated and nothing holds it, and only read once that is over. Called before each call.
@@ -80,6 +81,11 @@ impl Session {
             return None;
         }
         held.take().or_else(|| state.returned.take())
+    }
+
+    /// Whether a backend with state of the session, which rested with it, is still of use to it.
+    pub(crate) fn keeps(&self, backend: &Backend) -> bool {
+        self.takes_back(&mut self.state.lock(), backend.access)
     }
 
     /// Whether a backend that state of the session was found on is of use to it. One that it used to write is not once it may

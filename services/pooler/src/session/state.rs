@@ -105,14 +105,16 @@ impl State {
             0 => !untold,
             known => known == self.incarnation,
         };
-        if knows {
-            return Ok(());
-        }
+        if knows { Ok(()) } else { Err(self.recovered(fell)) }
+    }
+
+    /// What tells of its incarnation. It `fell` where an elevation ended.
+    pub(super) fn recovered(&self, fell: bool) -> PoolerError {
         let current = self.incarnation;
-        Err(match fell {
+        match fell {
             true => PoolerError::ElevationEnded { current },
             false => PoolerError::SessionRecovered { current },
-        })
+        }
     }
 
     pub(super) fn touch(&mut self, now: OffsetDateTime) {

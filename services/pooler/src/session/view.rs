@@ -7,7 +7,7 @@ use rpc::query::v1::TransactionStatus;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::{Control, Keeping, Session};
+use super::{Control, Session};
 use crate::backend::Backend;
 use crate::ledger::Ticket;
 use crate::roster::{Holder, Place, Use};
@@ -64,12 +64,11 @@ impl Session {
 
     /// Where its backends lead.
     pub(crate) fn place(&self) -> Place {
-        let (instance, database, username) = match &self.facts.keeping {
-            Keeping::Pinned {
-                database, username, ..
-            } => (self.facts.instance.id, database, username),
-            Keeping::Auto { pool, .. } => (pool.key.instance, &pool.key.database, &pool.key.username),
+        let instance = match self.pool() {
+            None => self.facts.instance.id,
+            Some(pool) => pool.key.instance,
         };
+        let (database, username) = self.database_and_role();
         Place {
             instance,
             server: self.facts.name.server,

@@ -5,28 +5,21 @@ use std::sync::Arc;
 use domain::clock::Clock;
 use store::sessions::{Mode, Session as Row};
 
-use super::{Facts, Keeping, Recovery, Session};
-use crate::inspection::Known;
+use super::{Facts, Home, Keeping, Recovery, Session};
 use crate::instances::Instance;
-use crate::pools::Pool;
 use crate::rights::Rights;
 
 impl Session {
     /// Everything another pooler needs to go on with it.
     pub(crate) fn to_store(&self) -> Row {
         let (facts, state) = (&self.facts, self.state.lock());
-        let (mode, database, username, parameters, queue_timeout) = match &facts.keeping {
-            Keeping::Pinned {
-                database, username, ..
-            } => (Mode::Pinned, database, username, Vec::new(), Default::default()),
-            Keeping::Auto { pool, queue_timeout } => (
-                Mode::Auto,
-                &pool.key.database,
-                &pool.key.username,
-                pool.key.parameters.clone(),
-                *queue_timeout,
-            ),
+        let (mode, parameters, queue_timeout) = match &facts.keeping {
+            Keeping::Pinned { .. } => (Mode::Pinned, Vec::new(), Default::default()),
+            Keeping::Auto { home, queue_timeout } => {
+                (Mode::Auto, home.pool().key.parameters.clone(), *queue_timeout)
+            }
         };
+        let (database, username) = self.database_and_role();
         Row {
             id: facts.name.session,
             server_id: facts.name.server,
@@ -35,8 +28,8 @@ impl Session {
             access: facts.rights.lasting(),
             follows_elevations: facts.rights.follows_elevations(),
             mode,
-            database: database.clone(),
-            username: username.clone(),
+            database,
+            username,
             parameters,
             idle_timeout: facts.idle_timeout,
             idle_in_transaction_timeout: facts.idle_in_transaction_timeout,
@@ -52,8 +45,8 @@ impl Session {
     /// An AUTO session that goes on here, without a backend.
     pub(crate) fn from_store(
         row: &Row,
-        pool: Arc<Pool>,
-        (rights, role): (Rights, Option<Arc<Known>>),
+        home: Home,
+        rights: Rights,
         instance: Arc<Instance>,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -65,9 +58,8 @@ impl Session {
             script: None,
             owner: row.owner_id,
             rights: Arc::new(rights),
-            role,
             keeping: Keeping::Auto {
-                pool,
+                home,
                 queue_timeout: row.queue_timeout,
             },
             instance,

@@ -412,6 +412,7 @@ async fn finding_is_kept_until_it_is_old_or_something_changes() {
     let second = time(inspect(world, hour).await);
     assert!(second > first);
     let binding = Binding {
+        kind: domain::credential::CredentialKind::Shared,
         server: world.server.id,
         username: &reader.login.user,
         destination: &world.server.destination,

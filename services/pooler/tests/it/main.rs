@@ -10,6 +10,7 @@ mod budget;
 mod cancelling;
 mod commit_outcome;
 mod copying;
+mod credentials;
 mod elevation;
 mod inspection;
 mod limits;

@@ -455,6 +455,7 @@ pub(crate) async fn register(
         comment: String::new(),
     };
     let binding = Binding {
+        kind: domain::credential::CredentialKind::Shared,
         server: new.id,
         username: &login.user,
         destination: &new.destination,

@@ -1,6 +1,9 @@
 //! Sealed passwords. This crate sees ciphertext only.
 
-use domain::id::{CredentialId, ServerId};
+use domain::access::Access;
+use domain::credential::{CredentialKind, CredentialMode, NoCredential};
+use domain::id::{CredentialId, ServerId, UserId};
+use domain::name::Identifier;
 use sqlx::{Connection as _, PgConnection};
 use thiserror::Error;
 use uuid::Uuid;
@@ -27,11 +30,77 @@ pub struct Credential {
     pub id: CredentialId,
     /// The server it is for.
     pub server_id: ServerId,
+    /// Whose it is.
+    pub kind: CredentialKind,
+    /// The PostgreSQL role it logs in as.
+    pub role: Identifier,
     /// The sealed password.
     pub sealed: Vec<u8>,
     /// The key it is sealed to.
     pub key_id: String,
 }
+
+/// The credentials of a server that a user may come to log in with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    user: UserId,
+    there: Vec<Credential>,
+}
+
+impl Credentials {
+    /// The one that the user logs in with who may go so far.
+    ///
+    /// # Errors
+    /// [`NoCredential`] where there is none.
+    pub fn choose(self, mode: CredentialMode, access: Access) -> Result<Credential, NoCredential> {
+        let kinds: Vec<_> = self.there.iter().map(|credential| credential.kind).collect();
+        let chosen = mode.choose(self.user, access, &kinds)?;
+        self.of(chosen).ok_or(NoCredential::Missing)
+    }
+
+    /// The one of that kind.
+    #[must_use]
+    pub fn of(self, kind: CredentialKind) -> Option<Credential> {
+        self.there.into_iter().find(|credential| credential.kind == kind)
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct CredentialRow {
+    credential_id: Uuid,
+    kind: String,
+    user_id: Option<Uuid>,
+    role_name: String,
+    sealed: Vec<u8>,
+    key_id: String,
+}
+
+impl CredentialRow {
+    pub(super) fn read(self, server_id: ServerId) -> Result<Credential, Inconsistency> {
+        let wrong = |column| Inconsistency::new("role_credentials", column, self.credential_id);
+        Ok(Credential {
+            id: CredentialId::from_uuid(self.credential_id),
+            server_id,
+            kind: CredentialKind::of(&self.kind, self.user_id.map(UserId::from_uuid))
+                .ok_or_else(|| wrong("kind"))?,
+            role: self.role_name.parse().map_err(|_| wrong("role_name"))?,
+            sealed: self.sealed,
+            key_id: self.key_id,
+        })
+    }
+}
+
+/// All credentials of all servers, as [`CredentialRow`] and `server_id`.
+macro_rules! all_credentials {
+    () => {
+        "(SELECT c.id AS credential_id, c.server_id, 'shared' AS kind, NULL::uuid AS user_id, \
+         s.username AS role_name, c.sealed, c.key_id \
+         FROM pgmoor.credentials AS c JOIN pgmoor.servers AS s ON s.id = c.server_id \
+         UNION ALL SELECT r.id, r.server_id, r.kind, r.user_id, r.role_name, r.sealed, r.key_id \
+         FROM pgmoor.role_credentials AS r)"
+    };
+}
+pub(super) use all_credentials;
 
 /// Why a password was not set.
 #[derive(Debug, Error)]
@@ -53,7 +122,7 @@ pub enum SetCredentialError {
 impl From<sqlx::Error> for SetCredentialError {
     fn from(error: sqlx::Error) -> Self {
         match violated_constraint(&error) {
-            Some("credentials_key_id") => Self::SealingKeyUnknown,
+            Some("credentials_key_id" | "role_credentials_key_id") => Self::SealingKeyUnknown,
             _ => Self::Store(error.into()),
         }
     }
@@ -99,24 +168,42 @@ impl Servers<'_> {
         Ok(row.try_into()?)
     }
 
-    /// Reads a server's sealed password. For the roles `pgmoor_pooler` and `pgmoor_worker`: `pgmoor_api` may
-    /// not.
+    /// Reads the credentials of a server that a user may come to log in with: what is everybody's, and their own. For the
+    /// roles `pgmoor_pooler` and `pgmoor_worker`: `pgmoor_api` may not.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn credential(&self, id: ServerId) -> Result<Option<Credential>, StoreError> {
+    pub async fn credentials(&self, id: ServerId, user: UserId) -> Result<Credentials, StoreError> {
+        let there = self.of_server(id, Some(user)).await?;
+        Ok(Credentials { user, there })
+    }
+
+    /// Reads one credential of a server, as [`Servers::credentials`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn credential(
+        &self,
+        id: ServerId,
+        kind: CredentialKind,
+    ) -> Result<Option<Credential>, StoreError> {
+        let mut there = self.of_server(id, kind.user()).await?.into_iter();
+        Ok(there.find(|credential| credential.kind == kind))
+    }
+
+    async fn of_server(&self, id: ServerId, user: Option<UserId>) -> Result<Vec<Credential>, StoreError> {
         let mut connection = self.store.acquire().await?;
-        let row: Option<(Uuid, Vec<u8>, String)> =
-            sqlx::query_as("SELECT id, sealed, key_id FROM pgmoor.credentials WHERE server_id = $1")
-                .bind(id.as_uuid())
-                .fetch_optional(&mut *connection)
-                .await?;
-        Ok(row.map(|(credential_id, sealed, key_id)| Credential {
-            id: CredentialId::from_uuid(credential_id),
-            server_id: id,
-            sealed,
-            key_id,
-        }))
+        let rows: Vec<CredentialRow> = sqlx::query_as(concat!(
+            "SELECT c.* FROM ",
+            all_credentials!(),
+            " AS c WHERE c.server_id = $1 AND (c.user_id IS NULL OR c.user_id = $2)"
+        ))
+        .bind(id.as_uuid())
+        .bind(user.map(|user| user.as_uuid()))
+        .fetch_all(&mut *connection)
+        .await?;
+        let there = rows.into_iter().map(|row| row.read(id));
+        Ok(there.collect::<Result<_, Inconsistency>>()?)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Sealed passwords on their way from one key to another.
 
+use domain::credential::CredentialKind;
 use domain::id::CredentialId;
-use uuid::Uuid;
 
+use super::credential::{CredentialRow, all_credentials};
 use super::row::ServerRow;
 use super::{Credential, Server, Servers};
 use crate::error::{Inconsistency, StoreError};
@@ -18,9 +19,8 @@ pub struct SealedFor {
 
 #[derive(sqlx::FromRow)]
 struct SealedForRow {
-    credential_id: Uuid,
-    sealed: Vec<u8>,
-    key_id: String,
+    #[sqlx(flatten)]
+    credential: CredentialRow,
     #[sqlx(flatten)]
     server: ServerRow,
 }
@@ -39,10 +39,13 @@ impl Servers<'_> {
     ) -> Result<Vec<SealedFor>, StoreError> {
         let mut connection = self.store.acquire().await?;
         let sql = concat!(
-            "SELECT c.id AS credential_id, c.sealed, c.key_id, ",
+            "SELECT c.credential_id, c.kind, c.user_id, c.role_name, c.sealed, c.key_id, ",
             columns!(),
-            " FROM pgmoor.credentials AS c JOIN pgmoor.servers AS s ON s.id = c.server_id \
-             WHERE c.key_id <> $1 AND ($2::uuid IS NULL OR c.id > $2) ORDER BY c.id LIMIT $3",
+            " FROM ",
+            all_credentials!(),
+            " AS c JOIN pgmoor.servers AS s ON s.id = c.server_id \
+             WHERE c.key_id <> $1 AND ($2::uuid IS NULL OR c.credential_id > $2) \
+             ORDER BY c.credential_id LIMIT $3",
         );
         let rows: Vec<SealedForRow> = sqlx::query_as(sql)
             .bind(key_id)
@@ -52,15 +55,8 @@ impl Servers<'_> {
             .await?;
         let found = rows.into_iter().map(|row| {
             let server: Server = row.server.try_into()?;
-            Ok(SealedFor {
-                credential: Credential {
-                    id: CredentialId::from_uuid(row.credential_id),
-                    server_id: server.id,
-                    sealed: row.sealed,
-                    key_id: row.key_id,
-                },
-                server,
-            })
+            let credential = row.credential.read(server.id)?;
+            Ok(SealedFor { server, credential })
         });
         found.collect::<Result<_, Inconsistency>>().map_err(Into::into)
     }
@@ -72,7 +68,14 @@ impl Servers<'_> {
     /// When the database fails.
     pub async fn rewrap(&self, old: &Credential, sealed: &[u8], key_id: &str) -> Result<bool, StoreError> {
         let mut connection = self.store.acquire().await?;
-        let sql = "UPDATE pgmoor.credentials SET sealed = $3, key_id = $4 WHERE id = $1 AND sealed = $2";
+        let sql = match old.kind {
+            CredentialKind::Shared => {
+                "UPDATE pgmoor.credentials SET sealed = $3, key_id = $4 WHERE id = $1 AND sealed = $2"
+            }
+            CredentialKind::ReadOnly | CredentialKind::Personal(_) => {
+                "UPDATE pgmoor.role_credentials SET sealed = $3, key_id = $4 WHERE id = $1 AND sealed = $2"
+            }
+        };
         let done = sqlx::query(sql)
             .bind(old.id.as_uuid())
             .bind(&old.sealed)

@@ -30,6 +30,7 @@ pub(super) struct ServerRow {
     create_time: OffsetDateTime,
     update_time: OffsetDateTime,
     has_password: bool,
+    read_only_role: Option<String>,
 }
 
 impl TryFrom<ServerRow> for Server {
@@ -53,6 +54,11 @@ impl TryFrom<ServerRow> for Server {
             username: row.username.parse().map_err(|_| wrong("username"))?,
             comment: row.comment,
             has_password: row.has_password,
+            read_only_role: row
+                .read_only_role
+                .map(|role| role.parse())
+                .transpose()
+                .map_err(|_| wrong("read_only_role"))?,
             create_time: row.create_time,
             update_time: row.update_time,
             etag: Etag::of(row.version),

@@ -19,6 +19,7 @@ mod poolers;
 mod pooling;
 mod privileges;
 mod revocations;
+mod role_credentials;
 mod servers;
 mod settings;
 mod signing_keys;

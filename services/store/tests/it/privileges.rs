@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::credential::CredentialKind;
 use domain::id::{CredentialId, IncarnationId};
 use domain::operation::{OperationKind, OperationProgress};
 use domain::random::SystemRandom;
@@ -134,7 +135,14 @@ async fn pooler_does_its_work_with_its_own_role() {
     assert!(store.revocations_since(0).await.unwrap().revocations.is_empty());
     assert!(store.api_tokens().find(&[0; 32]).await.unwrap().is_none());
     store.sealing_keys().publish("key1", &[1; 32]).await.unwrap();
-    assert!(store.servers().credential(one.id).await.unwrap().is_none());
+    assert!(
+        store
+            .servers()
+            .credential(one.id, CredentialKind::Shared)
+            .await
+            .unwrap()
+            .is_none()
+    );
     let facts = Facts {
         system_identifier: "7".to_owned(),
         postmaster_start_time: time::OffsetDateTime::UNIX_EPOCH,
@@ -219,7 +227,14 @@ async fn worker_does_its_work_with_its_own_role() {
         .unwrap()
         .unwrap();
     assert!(worker.servers().get(server.id).await.unwrap().is_some());
-    assert!(worker.servers().credential(server.id).await.unwrap().is_none());
+    assert!(
+        worker
+            .servers()
+            .credential(server.id, CredentialKind::Shared)
+            .await
+            .unwrap()
+            .is_none()
+    );
     worker
         .operations()
         .append_log(&claimed.attempt, b"x")

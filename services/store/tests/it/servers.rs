@@ -1,5 +1,6 @@
 //! Servers and their passwords.
 
+use domain::credential::CredentialKind;
 use domain::endpoint::{Destination, SslMode, TlsPolicy};
 use domain::id::{CredentialId, ServerId, UserId};
 use domain::random::SystemRandom;
@@ -142,7 +143,11 @@ async fn password_is_voided_with_its_destination_and_role_and_by_nothing_else() 
         let changed = servers.update(new.id, &change).await.unwrap();
         assert_eq!(changed.has_password, kept, "{change:?}");
         assert_eq!(
-            servers.credential(new.id).await.unwrap().is_some(),
+            servers
+                .credential(new.id, CredentialKind::Shared)
+                .await
+                .unwrap()
+                .is_some(),
             kept,
             "{change:?}"
         );
@@ -172,7 +177,11 @@ async fn password_sealed_for_a_destination_of_before_is_refused() {
         .await
         .unwrap();
     assert!(set.has_password && set.etag != moved.etag);
-    let kept = servers.credential(server.id).await.unwrap().unwrap();
+    let kept = servers
+        .credential(server.id, CredentialKind::Shared)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((kept.sealed, kept.key_id), (sealed.sealed, sealed.key_id));
     let unset = servers.set_credential(server.id, None, &set.etag).await.unwrap();
     assert!(!unset.has_password);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::access::Access;
+use domain::credential::CredentialKind;
 use domain::id::{IncarnationId, InstanceId};
 use domain::pin::{Pin, Pins};
 use domain::random::SystemRandom;
@@ -64,6 +65,7 @@ fn connection(server: &Server, backend_pid: i32) -> Connection {
         backend_pid,
         backend_start: OffsetDateTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456),
         server_id: server.id,
+        credential: CredentialKind::Shared,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Each cause has its reason.
 
 use domain::backup::BackupSelection;
+use domain::credential::CredentialKind;
 use domain::operation::OperationFailure;
 use harness::Login;
 use worker::WorkerOptions;
@@ -66,7 +67,12 @@ async fn password_that_is_void_or_missing_is_not_used() {
         "x",
     )
     .await;
-    let foreign = config.servers().credential(other.id).await.unwrap().unwrap();
+    let foreign = config
+        .servers()
+        .credential(other.id, CredentialKind::Shared)
+        .await
+        .unwrap()
+        .unwrap();
     let moved = store::servers::NewCredential {
         id: domain::id::CredentialId::generate(&domain::random::SystemRandom),
         sealed: foreign.sealed,

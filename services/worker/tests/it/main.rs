@@ -4,6 +4,7 @@
 
 mod backing_up;
 mod cancelling;
+mod credentials;
 mod failing;
 mod losing;
 mod restoring;

@@ -448,6 +448,7 @@ pub(crate) async fn register(
     };
     let sealer = Sealer::new(key.sealing_key());
     let binding = Binding {
+        kind: domain::credential::CredentialKind::Shared,
         server: id,
         username: &login.user,
         destination: &destination,

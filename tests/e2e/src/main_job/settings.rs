@@ -66,6 +66,7 @@ pub(super) async fn import_servers(job: &mut MainJob) -> anyhow::Result<String> 
     let request = TestServerRequest {
         name: created.server.clone(),
         database: String::new(),
+        ..Default::default()
     };
     let found = balanced.servers().test_server(request).await?.into_inner();
     job.server = Some(created.server.clone());

@@ -67,6 +67,11 @@ impl ServerService for Service {
         update_server(UpdateServerRequest) -> UpdateServerResponse;
         delete_server(DeleteServerRequest) -> DeleteServerResponse;
         set_server_password(SetServerPasswordRequest) -> SetServerPasswordResponse;
+        set_personal_credential(SetPersonalCredentialRequest) -> SetPersonalCredentialResponse;
+        get_personal_credential(GetPersonalCredentialRequest) -> GetPersonalCredentialResponse;
+        delete_personal_credential(DeletePersonalCredentialRequest) -> DeletePersonalCredentialResponse;
+        set_read_only_credential(SetReadOnlyCredentialRequest) -> SetReadOnlyCredentialResponse;
+        delete_read_only_credential(DeleteReadOnlyCredentialRequest) -> DeleteReadOnlyCredentialResponse;
         test_server(TestServerRequest) -> TestServerResponse;
         inspect_server(InspectServerRequest) -> InspectServerResponse;
         get_inspection_policy(GetInspectionPolicyRequest) -> GetInspectionPolicyResponse;

@@ -76,6 +76,7 @@ fn policy() -> impl Strategy<Value = ServerPolicy> {
             backups,
             restores,
             max_elevation: longest.map(std::time::Duration::from_secs),
+            ..ServerPolicy::default()
         })
 }
 

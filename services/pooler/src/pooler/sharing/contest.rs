@@ -19,7 +19,9 @@ impl Pooler {
     /// Lets a backend rest with its session.
     pub(crate) fn check_in(&self, session: &Session, seat: Seat) {
         let Seat { backend, instance } = seat;
-        let Some(pool) = session.pool() else { return };
+        let Some(pool) = backend.pool.as_ref().map(|pool| pool.number) else {
+            return;
+        };
         session.set_rests_at(Some(Arc::clone(&instance)));
         let name = session.facts.name;
         let is_old = instance.gives_up(&backend);
@@ -28,7 +30,7 @@ impl Pooler {
             let mut idle = instance.idle.lock();
             idle.rest(Rested {
                 backend,
-                pool: pool.number,
+                pool,
                 user: session.facts.owner,
                 session: Some(name),
                 since: Instant::now(),
@@ -51,13 +53,17 @@ impl Pooler {
             // A fault here means that the backend is gone.
             None => self.own(session).await.unwrap_or_default(),
         };
-        let Some(Seat {
+        if let Some(seat) = left {
+            self.put_by(session, seat).await;
+        }
+    }
+
+    /// Resets a backend that its session needs no more, for others of its pool. One that cannot be is closed.
+    pub(super) async fn put_by(&self, session: &Session, seat: Seat) {
+        let Seat {
             mut backend,
             instance,
-        }) = left
-        else {
-            return;
-        };
+        } = seat;
         backend.set_use(Use::Tested);
         let idle = backend.connection.is_quiet() && backend.hold.pins().is_empty();
         if idle
@@ -73,7 +79,9 @@ impl Pooler {
     }
 
     pub(super) fn rest_clean(&self, instance: &Arc<Instance>, mut backend: Backend, session: &Session) {
-        let Some(pool) = session.pool() else { return };
+        let Some(pool) = backend.pool.as_ref().map(|pool| pool.number) else {
+            return;
+        };
         if self.is_closing() || instance.gives_up(&backend) {
             self.close_later(backend);
             return;
@@ -83,7 +91,7 @@ impl Pooler {
         backend.slot().reclassify(Class::Interactive);
         instance.idle.lock().rest(Rested {
             backend,
-            pool: pool.number,
+            pool,
             user: session.facts.owner,
             session: None,
             since: Instant::now(),

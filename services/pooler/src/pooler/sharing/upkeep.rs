@@ -11,7 +11,7 @@ use crate::instances::Instance;
 use crate::ledger::PoolNumber;
 use crate::pooler::Pooler;
 use crate::pooler::opening::Dialed;
-use crate::session::Session;
+use crate::session::{Keeping, Session};
 
 impl Pooler {
     /// Ends sessions and backends whose time is over, and fills pools up. Called every second.
@@ -80,7 +80,10 @@ impl Pooler {
 
     /// Opens a backend for the pool a session lives in, if it has fewer than its minimum and nobody waits.
     fn fill(&self, session: &Arc<Session>) {
-        let Some(pool) = session.pool() else { return };
+        let Keeping::Auto { home, .. } = &session.facts.keeping else {
+            return;
+        };
+        let pool = home.pool();
         let Some(instance) = self.0.instances.known(pool.key.instance) else {
             return;
         };
@@ -91,7 +94,7 @@ impl Pooler {
         {
             return;
         }
-        let Ok(slot) = instance.slots.claim(claim_for(session, pool)) else {
+        let Ok(slot) = instance.slots.claim(claim_for(session, &pool)) else {
             return;
         };
         let waits = slot.position().is_some();
@@ -110,17 +113,16 @@ impl Pooler {
             }
             None => return,
         };
-        let (pooler, pool, session) = (self.clone(), Arc::clone(pool), Arc::clone(session));
+        let (pooler, home, session) = (self.clone(), home.clone(), Arc::clone(session));
         self.0.tasks.spawn(async move {
-            let Ok(config) = pooler.connect_config(&pool).await else {
+            let Ok(Some(config)) = pooler.connect_config(&session, &home, &pool).await else {
                 return;
             };
             if instance.attempt().is_err() {
                 return;
             }
-            let dialed = pooler
-                .dial(config, slot, Arc::clone(&instance), pool.key.server)
-                .await;
+            let server = (pool.key.server, pool.key.kind);
+            let dialed = pooler.dial(config, slot, Arc::clone(&instance), server).await;
             match dialed {
                 Ok(Dialed::Here(backend, facts)) if facts.is_pooler => backend.take().close().await,
                 Ok(Dialed::Here(backend, _)) => {
