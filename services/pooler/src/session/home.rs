@@ -34,12 +34,15 @@ impl Home {
         self.0.lock().access
     }
 
-    /// What is known of the role, where the session only reads.
+    /// What is known of the role by which the session reads, where it only reads.
     pub(crate) fn role(&self) -> Option<Arc<Known>> {
         self.0.lock().role.clone()
     }
 
+    /// Without a `role` the one known before stays, for when the session only reads again.
     pub(crate) fn move_to(&self, pool: Arc<Pool>, access: Access, role: Option<Arc<Known>>) {
-        *self.0.lock() = Inner { pool, access, role };
+        let mut inner = self.0.lock();
+        let role = role.or_else(|| inner.role.take());
+        *inner = Inner { pool, access, role };
     }
 }

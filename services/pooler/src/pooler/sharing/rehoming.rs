@@ -100,15 +100,10 @@ impl Pooler {
                 }
             }
         }
-        if backend.hold.pins().is_empty() {
-            if is_of_pool {
-                return Some(seat);
-            }
-            self.put_by(session, seat).await;
-        } else if session.keeps(&seat.backend) {
-            return Some(seat);
-        } else {
-            self.close_later(seat.backend);
+        match seat.backend.hold.pins().is_empty() {
+            true if !is_of_pool => self.put_by(session, seat).await,
+            false if session.keeps(&seat.backend) => return Some(seat),
+            _ => self.close_later(seat.backend),
         }
         None
     }
