@@ -9,7 +9,7 @@ use domain::clock::Clock;
 use domain::id::IncarnationId;
 use domain::random::{self, Random};
 use parking_lot::Mutex;
-use store::audit::{Entry, Kind, WriterRole};
+use store::audit::{Entry, Kind, WriterRole, WriterSecret};
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -102,6 +102,7 @@ impl AuditLog {
         random: Arc<dyn Random>,
     ) -> (Self, Writer) {
         let writer = IncarnationId::generate(random.as_ref());
+        let secret = WriterSecret::generate(random.as_ref());
         let log = Self(Arc::new(Shared {
             buffer: Mutex::new(Buffer::new(options.capacity, options.when_full)),
             denials: Mutex::default(),
@@ -114,7 +115,7 @@ impl AuditLog {
             unrecorded: AtomicU64::new(0),
             suppressed: AtomicU64::new(0),
         }));
-        let writer = Writer::new(log.clone(), writer, role);
+        let writer = Writer::new(log.clone(), writer, role, secret);
         (log, writer)
     }
 
