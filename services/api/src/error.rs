@@ -7,6 +7,7 @@ use domain::access::Permission;
 use domain::egress::EgressDenied;
 use domain::page::InvalidPageToken;
 use store::StoreError;
+use store::limits::LimitReached;
 use thiserror::Error;
 use tonic::Status;
 
@@ -106,6 +107,15 @@ pub(crate) enum Error {
     /// What the call was let in by was taken away while it went on.
     #[error("what this call was allowed by has been taken away")]
     AccessRevoked,
+    /// The caller has as many calls open as anybody may.
+    #[error("you have {most} calls open on this instance, as many as anybody may")]
+    TooManyCalls {
+        /// How many that is.
+        most: usize,
+    },
+    /// There are as many as there may be.
+    #[error(transparent)]
+    LimitReached(#[from] LimitReached),
     /// There is no such resource, or the caller may not know of it.
     #[error("there is no such {kind}")]
     NotFound {

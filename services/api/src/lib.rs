@@ -38,6 +38,7 @@ mod serve;
 mod server;
 mod settings;
 mod settings_cache;
+mod shares;
 mod status;
 mod storage;
 mod upheld;
@@ -68,6 +69,7 @@ use crate::http_port::HttpPort;
 use crate::operation::Waits;
 pub use crate::serve::{ServeError, Service};
 use crate::settings_cache::SettingsCache;
+use crate::shares::Shares;
 
 /// What the API is made of.
 pub struct Parts {
@@ -168,7 +170,7 @@ impl Api {
             logins: parts.logins,
             provider_logins,
             passwords: parts.passwords,
-            audit,
+            audit: audit.clone(),
             sessions: parts.sessions,
             pools: parts.pools,
             egress: parts.egress,
@@ -177,6 +179,7 @@ impl Api {
             artifacts: parts.artifacts,
             waits,
             random: parts.random,
+            shares: Shares::new(audit.share()),
             deciding: Semaphore::new(upheld::DECISIONS),
             drain: drain.clone(),
         });

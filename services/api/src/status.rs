@@ -8,6 +8,7 @@ use domain::random::{self, Random};
 use rpc::error;
 use rpc::errors::v1::ErrorReason;
 use store::StoreError;
+use store::limits::LimitReached;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation};
 
@@ -77,6 +78,20 @@ pub(crate) fn status(error: Error, random: &dyn Random) -> Status {
             error::plain(Code::PermissionDenied, ErrorReason::EscalationDenied, message)
         }
         Error::AccessRevoked => error::plain(Code::PermissionDenied, ErrorReason::AccessRevoked, message),
+        Error::TooManyCalls { most } => with_metadata(
+            Code::ResourceExhausted,
+            ErrorReason::TooManyCalls,
+            &message,
+            &[("most", &most.to_string())],
+            ErrorDetails::new(),
+        ),
+        Error::LimitReached(LimitReached { limit, most }) => with_metadata(
+            Code::ResourceExhausted,
+            ErrorReason::LimitReached,
+            &message,
+            &[("limit", limit), ("most", &most.to_string())],
+            ErrorDetails::new(),
+        ),
         Error::NotFound { kind, name } => {
             let details = ErrorDetails::with_resource_info(kind.to_string(), echo(&name), "", &message);
             with(Code::NotFound, ErrorReason::ResourceNotFound, &message, details)

@@ -24,6 +24,9 @@ const MOST_CHARS: usize = 1000;
 /// Characters of a statement.
 const MOST_STATEMENT_CHARS: usize = 8 * 1024;
 
+/// Room that calls of one user may keep in the smallest trail.
+const LEAST_SHARE: usize = 64;
+
 /// How a process keeps its trail.
 #[derive(Debug, Clone, Copy)]
 pub struct LogOptions {
@@ -129,6 +132,12 @@ impl AuditLog {
             log: self.clone(),
             room: Some(room),
         })
+    }
+
+    /// Room that calls of one user may keep at a time: a quarter of all, and at least [`LEAST_SHARE`].
+    #[must_use]
+    pub fn share(&self) -> usize {
+        (self.0.options.capacity / 4).max(LEAST_SHARE)
     }
 
     /// Takes in a record that nobody kept room for. Without room it is counted.
