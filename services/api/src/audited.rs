@@ -108,6 +108,9 @@ where
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(call.seen());
         request.extensions_mut().insert(call.address());
+        if let Some(holding) = call.holding() {
+            request.extensions_mut().insert(holding);
+        }
         let names = call.names();
         let request = request.map(|body| Body::new(Tapped::new(body, names)));
         let answer = self.inner.call(request);

@@ -8,6 +8,7 @@ use domain::egress::EgressDenied;
 use domain::page::InvalidPageToken;
 use store::StoreError;
 use store::elevations::{ElevationState, MAX_OPEN};
+use store::limits::LimitReached;
 use thiserror::Error;
 use tonic::Status;
 
@@ -125,6 +126,15 @@ pub(crate) enum Error {
         /// How it stands.
         state: ElevationState,
     },
+    /// The caller has as many calls open as anybody may.
+    #[error("you have {most} calls open on this instance, as many as anybody may")]
+    TooManyCalls {
+        /// How many that is.
+        most: usize,
+    },
+    /// There are as many as there may be.
+    #[error(transparent)]
+    LimitReached(#[from] LimitReached),
     /// There is no such resource, or the caller may not know of it.
     #[error("there is no such {kind}")]
     NotFound {

@@ -39,6 +39,7 @@ mod serve;
 mod server;
 mod settings;
 mod settings_cache;
+mod shares;
 mod status;
 mod storage;
 mod upheld;
@@ -69,7 +70,9 @@ pub use crate::health::Health;
 use crate::http_port::HttpPort;
 use crate::operation::Waits;
 pub use crate::serve::{ServeError, Service};
+use crate::server::first_look::FirstLooks;
 use crate::settings_cache::SettingsCache;
+use crate::shares::Shares;
 
 /// What the API is made of.
 pub struct Parts {
@@ -175,7 +178,7 @@ impl Api {
             logins: parts.logins,
             provider_logins,
             passwords: parts.passwords,
-            audit,
+            audit: audit.clone(),
             sessions: parts.sessions,
             pools: parts.pools,
             egress: parts.egress,
@@ -184,6 +187,8 @@ impl Api {
             artifacts: parts.artifacts,
             waits,
             random: parts.random,
+            first_looks: FirstLooks::new(),
+            shares: Shares::new(audit.share()),
             deciding: Semaphore::new(upheld::DECISIONS),
             drain: drain.clone(),
         });

@@ -9,6 +9,7 @@ use rpc::error;
 use rpc::errors::v1::ErrorReason;
 use store::StoreError;
 use store::elevations::MAX_OPEN;
+use store::limits::LimitReached;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation};
 
@@ -91,6 +92,20 @@ pub(crate) fn status(error: Error, random: &dyn Random) -> Status {
             ErrorReason::ElevationState,
             &message,
             &[("state", &state.as_str().to_uppercase())],
+            ErrorDetails::new(),
+        ),
+        Error::TooManyCalls { most } => with_metadata(
+            Code::ResourceExhausted,
+            ErrorReason::TooManyCalls,
+            &message,
+            &[("most", &most.to_string())],
+            ErrorDetails::new(),
+        ),
+        Error::LimitReached(LimitReached { limit, most }) => with_metadata(
+            Code::ResourceExhausted,
+            ErrorReason::LimitReached,
+            &message,
+            &[("limit", limit), ("most", &most.to_string())],
             ErrorDetails::new(),
         ),
         Error::NotFound { kind, name } => {

@@ -9,7 +9,7 @@ use domain::clock::Clock;
 use domain::id::IncarnationId;
 use domain::random::{self, Random};
 use parking_lot::Mutex;
-use store::audit::{Entry, Kind, WriterRole};
+use store::audit::{Entry, Kind, WriterRole, WriterSecret};
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -23,6 +23,9 @@ use crate::writer::{BATCH, Writer};
 const MOST_CHARS: usize = 1000;
 /// Characters of a statement.
 const MOST_STATEMENT_CHARS: usize = 8 * 1024;
+
+/// Room that calls of one user may keep in the smallest trail.
+const LEAST_SHARE: usize = 64;
 
 /// How a process keeps its trail.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +105,7 @@ impl AuditLog {
         random: Arc<dyn Random>,
     ) -> (Self, Writer) {
         let writer = IncarnationId::generate(random.as_ref());
+        let secret = WriterSecret::generate(random.as_ref());
         let log = Self(Arc::new(Shared {
             buffer: Mutex::new(Buffer::new(options.capacity, options.when_full)),
             denials: Mutex::default(),
@@ -114,7 +118,7 @@ impl AuditLog {
             unrecorded: AtomicU64::new(0),
             suppressed: AtomicU64::new(0),
         }));
-        let writer = Writer::new(log.clone(), writer, role);
+        let writer = Writer::new(log.clone(), writer, role, secret);
         (log, writer)
     }
 
@@ -128,6 +132,12 @@ impl AuditLog {
             log: self.clone(),
             room: Some(room),
         })
+    }
+
+    /// Room that calls of one user may keep at a time: a quarter of all, and at least [`LEAST_SHARE`].
+    #[must_use]
+    pub fn share(&self) -> usize {
+        (self.0.options.capacity / 4).max(LEAST_SHARE)
     }
 
     /// Takes in a record that nobody kept room for. Without room it is counted.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use domain::id::IncarnationId;
 use store::Store;
-use store::audit::{Entry, Kind, Record, WriterRole};
+use store::audit::{Entry, Kind, Record, WriterRole, WriterSecret};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,8 @@ pub struct Writer {
     log: AuditLog,
     chain: Chain,
     id: IncarnationId,
+    /// Shown with every batch, so that nobody else adds to the chain.
+    secret: WriterSecret,
     /// In the chain, and perhaps not in the database.
     pending: Vec<Record>,
     /// How many of them have room in the buffer.
@@ -42,13 +44,14 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(log: AuditLog, id: IncarnationId, role: WriterRole) -> Self {
+    pub(crate) fn new(log: AuditLog, id: IncarnationId, role: WriterRole, secret: WriterSecret) -> Self {
         // Also outside a runtime: it is made before it runs.
         let now = Instant::now();
         Self {
             log,
             chain: Chain::new(id, role),
             id,
+            secret,
             pending: Vec::new(),
             pending_room: 0,
             last_write: now,
@@ -166,7 +169,7 @@ impl Writer {
         if self.pending.is_empty() {
             return Ok(());
         }
-        store.audit().append(&self.pending).await?;
+        store.audit().append(&self.secret, &self.pending).await?;
         let shared = &self.log.0;
         shared
             .written

@@ -3,6 +3,7 @@
 //! User calls are taken from API instances only, and carry the user's own token; slots are leased to workers only.
 
 mod administration;
+mod credentialed;
 
 use std::pin::Pin;
 
@@ -11,7 +12,6 @@ use auth::AuthError;
 use domain::access::Permission;
 use domain::id::InstanceId;
 use domain::session::InvalidSessionName;
-use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use rpc::events::EncodedEvents;
 use rpc::pooler::v1::pooler_service_server::{PoolerService, PoolerServiceServer};
@@ -32,6 +32,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 pub use self::administration::{AdministrationGrpc, administration};
+pub use self::credentialed::Credentialed;
 use crate::error::PoolerError;
 use crate::peer::{PeerPolicy, PeerRole, Peers};
 use crate::pooler::Pooler;
@@ -96,11 +97,11 @@ const ANY_INSTANCE: InstanceId = InstanceId::from_uuid(uuid::Uuid::nil());
 
 #[tonic::async_trait]
 impl PoolerService for PoolerGrpc {
-    type ExecuteStream = BoxStream<'static, Result<EncodedEvents, Status>>;
+    type ExecuteStream = Credentialed<EncodedEvents>;
     type ResumeExecutionStream = Self::ExecuteStream;
     type FetchMoreStream = Self::ExecuteStream;
-    type RunScriptStream = BoxStream<'static, Result<EncodedEvents, Status>>;
-    type WatchSessionStream = BoxStream<'static, Result<WatchSessionResponse, Status>>;
+    type RunScriptStream = Self::ExecuteStream;
+    type WatchSessionStream = Credentialed<WatchSessionResponse>;
     type LeaseSlotsStream = Pin<Box<dyn Stream<Item = Result<LeaseSlotsResponse, Status>> + Send>>;
 
     async fn open_session(
@@ -178,7 +179,7 @@ impl PoolerService for PoolerGrpc {
         let request = required("request", request.into_inner().request)?;
         let name = name("name", &request.name)?;
         let events = self.pooler.resume_execution(&token, name, request.after_sequence);
-        events.await.map(Response::new)
+        self.credentialed(&token, events.await?).await
     }
 
     async fn execute(
@@ -188,10 +189,8 @@ impl PoolerService for PoolerGrpc {
         let token = self.token(&request)?;
         let request = required("request", request.into_inner().request)?;
         let session = name("session", &request.session)?;
-        self.pooler
-            .execute(&token, session, request)
-            .await
-            .map(Response::new)
+        let events = self.pooler.execute(&token, session, request).await?;
+        self.credentialed(&token, events).await
     }
 
     async fn fetch_more(
@@ -201,10 +200,8 @@ impl PoolerService for PoolerGrpc {
         let token = self.token(&request)?;
         let request = required("request", request.into_inner().request)?;
         let execution = name("execution", &request.execution)?;
-        self.pooler
-            .fetch_more(&token, execution, request)
-            .await
-            .map(Response::new)
+        let events = self.pooler.fetch_more(&token, execution, request).await?;
+        self.credentialed(&token, events).await
     }
 
     async fn run_script(
@@ -213,9 +210,8 @@ impl PoolerService for PoolerGrpc {
     ) -> Result<Response<Self::RunScriptStream>, Status> {
         let token = self.token(&request)?;
         let request = request.into_inner();
-        Sessions::run_script(&self.pooler, &token, ANY_INSTANCE, request)
-            .await
-            .map(Response::new)
+        let events = Sessions::run_script(&self.pooler, &token, ANY_INSTANCE, request).await?;
+        self.credentialed(&token, events).await
     }
 
     async fn get_execution(
@@ -308,7 +304,7 @@ impl PoolerService for PoolerGrpc {
                 response: Some(response?),
             })
         });
-        Ok(Response::new(responses.boxed()))
+        self.credentialed(&token, responses.boxed()).await
     }
 
     async fn copy_in(

@@ -435,6 +435,15 @@ impl Pooler {
         }
     }
 
+    /// Ends when the credential behind the token does: it is revoked, or expires.
+    pub(crate) async fn credential_ended(
+        &self,
+        token: &UserToken,
+    ) -> Result<impl Future<Output = AuthError> + Send + use<>, PoolerError> {
+        let caller = self.0.verifier.verify(token.0.expose_secret()).await?;
+        Ok(self.0.verifier.watch(&caller))
+    }
+
     /// Ends a session for `cause`, unless it ends already.
     fn begin_close(&self, session: &Arc<Session>, cause: LossCause) {
         let needs = session.begin_close(cause);

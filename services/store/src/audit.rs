@@ -3,6 +3,8 @@
 //! Invariant: a record is only ever added. What retention removes is the beginning of a chain, and an anchor says where
 //! the rest begins. Hashes are the `audit` crate's business.
 
+mod writers;
+
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
@@ -16,6 +18,8 @@ use uuid::Uuid;
 use crate::error::{Inconsistency, StoreError};
 use crate::page::{Cursor, Page, PageRequest};
 use crate::{Store, seconds};
+
+pub use writers::{Writer, WriterSecret};
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
@@ -295,44 +299,25 @@ impl Filter {
 }
 
 impl Audit<'_> {
-    /// Adds records. Those that are there already are left as they are: whoever does not know whether their records were
-    /// written sends them again. Returns how many were added.
+    /// Adds records to the chain of their writer, which are all of one. Those that are there already are left as they are:
+    /// whoever does not know whether their records were written sends them again. Returns how many were added.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn append(&self, records: &[Record]) -> Result<u64, StoreError> {
-        let rows: Vec<NewRow<'_>> = records.iter().map(NewRow::from).collect();
+    /// When the database fails, or has another secret of the writer or another role of who logged in.
+    pub async fn append(&self, secret: &WriterSecret, records: &[Record]) -> Result<u64, StoreError> {
+        let Some(first) = records.first() else {
+            return Ok(0);
+        };
+        let rows: Vec<NewRow<'_>> = records.iter().zip(1_i64..).map(NewRow::from).collect();
         let mut connection = self.store.acquire().await?;
-        // One statement: the row with the position stays locked from here to the commit.
-        let added = sqlx::query(
-            "WITH given AS (UPDATE pgmoor.audit_position SET position = position + $2 \
-             RETURNING position - $2 AS base) \
-             INSERT INTO pgmoor.audit_records (writer, sequence, writer_role, position, format, previous_hash, hash, \
-             kind, time, correlation_id, user_id, username, provider, credential, address, method, resources, session, \
-             database_name, role_name, statement_fingerprint, statement, outcome, reason, sqlstate, commit_outcome, \
-             row_count, byte_count, duration_us, policy_revision, count) \
-             SELECT n.writer, n.sequence, n.writer_role, given.base + n.place, n.format, decode(n.previous_hash, 'hex'), \
-             decode(n.hash, 'hex'), n.kind, n.time::timestamptz, n.correlation_id, n.user_id, n.username, n.provider, \
-             n.credential, n.address, n.method, n.resources, n.session, n.database_name, n.role_name, \
-             n.statement_fingerprint, n.statement, n.outcome, n.reason, n.sqlstate, n.commit_outcome, n.row_count, \
-             n.byte_count, n.duration_us, n.policy_revision, n.count \
-             FROM given, jsonb_to_recordset($1) AS n (writer uuid, sequence bigint, place bigint, writer_role text, \
-             format smallint, previous_hash text, hash text, kind text, time text, correlation_id text, user_id uuid, \
-             username text, provider text, credential text, address text, method text, resources text[], session text, \
-             database_name text, role_name text, statement_fingerprint text, statement text, outcome text, reason text, \
-             sqlstate text, commit_outcome text, row_count bigint, byte_count bigint, duration_us bigint, \
-             policy_revision bigint, count bigint) ON CONFLICT DO NOTHING",
-        )
-        .bind(Json(
-            rows.into_iter()
-                .zip(1_i64..)
-                .map(|(row, place)| NewRow { place, ..row })
-                .collect::<Vec<_>>(),
-        ))
-        .bind(i64::try_from(records.len()).unwrap_or(i64::MAX))
-        .execute(&mut *connection)
-        .await?;
-        Ok(added.rows_affected())
+        let added: i64 = sqlx::query_scalar("SELECT pgmoor.append_audit($1, $2, $3, $4)")
+            .bind(first.writer.as_uuid())
+            .bind(first.writer_role.as_str())
+            .bind(secret.expose())
+            .bind(Json(rows))
+            .fetch_one(&mut *connection)
+            .await?;
+        Ok(u64::try_from(added).unwrap_or_default())
     }
 
     /// Lists records, newest first.
@@ -515,10 +500,8 @@ fn place(cursor: &Cursor) -> Result<(OffsetDateTime, Uuid, i64), StoreError> {
 /// A record as the statement that adds it takes it.
 #[derive(Serialize)]
 struct NewRow<'a> {
-    writer: Uuid,
     sequence: i64,
     place: i64,
-    writer_role: &'static str,
     format: i16,
     previous_hash: String,
     hash: String,
@@ -548,14 +531,12 @@ struct NewRow<'a> {
     count: i64,
 }
 
-impl<'a> From<&'a Record> for NewRow<'a> {
-    fn from(record: &'a Record) -> Self {
+impl<'a> From<(&'a Record, i64)> for NewRow<'a> {
+    fn from((record, place): (&'a Record, i64)) -> Self {
         let entry = &record.entry;
         Self {
-            writer: record.writer.as_uuid(),
             sequence: record.sequence,
-            place: 0,
-            writer_role: record.writer_role.as_str(),
+            place,
             format: record.format,
             previous_hash: HEXLOWER.encode(&record.previous_hash),
             hash: HEXLOWER.encode(&record.hash),

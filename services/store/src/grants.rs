@@ -16,6 +16,7 @@ use crate::Store;
 use crate::counter::Counter;
 use crate::error::{Inconsistency, StoreError, violated_constraint};
 use crate::etag::Etag;
+use crate::limits::{self, LimitReached};
 use crate::page::{Cursor, Page, PageRequest};
 use crate::role_bindings::principal;
 
@@ -63,6 +64,9 @@ pub enum GrantError {
     /// It changed since the etag was read.
     #[error("the grant changed since the etag was read")]
     EtagMismatch,
+    /// There are as many as there may be.
+    #[error(transparent)]
+    LimitReached(#[from] LimitReached),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -120,6 +124,7 @@ impl Grants<'_> {
     ) -> Result<ServerGrant, GrantError> {
         let mut connection = self.store.acquire().await?;
         let mut tx = connection.begin().await?;
+        limits::GRANTS.lock(&mut tx, server.as_uuid()).await?;
         let row: GrantRow = sqlx::query_as(concat!(
             "INSERT INTO pgmoor.server_grants (id, server_id, user_id, group_id, access, databases, limits, \
              expire_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING ",
@@ -135,6 +140,7 @@ impl Grants<'_> {
         .bind(terms.expire_time)
         .fetch_one(&mut *tx)
         .await?;
+        limits::GRANTS.check(&mut tx, server.as_uuid()).await??;
         Counter::Policy.next(&mut tx).await?;
         tx.commit().await?;
         Ok(row.try_into()?)

@@ -14,6 +14,7 @@ use crate::access::{groups_of, role_permissions};
 use crate::counter::Counter;
 use crate::error::{Inconsistency, StoreError, violated_constraint};
 use crate::etag::Etag;
+use crate::limits::{self, LimitReached};
 use crate::page::{Cursor, Page, PageRequest};
 use domain::access::{GRANTED, OWNED, PermissionSet, Role};
 
@@ -75,6 +76,9 @@ pub enum UpdateGroupError {
     /// It owns servers.
     #[error("the group owns servers")]
     OwnsServers,
+    /// There are as many as there may be.
+    #[error(transparent)]
+    LimitReached(#[from] LimitReached),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -268,7 +272,8 @@ impl Groups<'_> {
     pub async fn add_member(&self, id: GroupId, user: UserId, source: &str) -> Result<(), UpdateGroupError> {
         let mut connection = self.store.acquire().await?;
         let mut tx = connection.begin().await?;
-        sqlx::query(
+        limits::MEMBERS.lock(&mut tx, id.as_uuid()).await?;
+        let added = sqlx::query(
             "INSERT INTO pgmoor.group_members (group_id, user_id, source) VALUES ($1, $2, $3) \
              ON CONFLICT ON CONSTRAINT group_members_pkey DO NOTHING",
         )
@@ -277,6 +282,9 @@ impl Groups<'_> {
         .bind(source)
         .execute(&mut *tx)
         .await?;
+        if added.rows_affected() > 0 {
+            limits::MEMBERS.check(&mut tx, id.as_uuid()).await??;
+        }
         Counter::Policy.next(&mut tx).await?;
         tx.commit().await?;
         Ok(())

@@ -50,6 +50,7 @@ pub mod identities;
 pub mod inspection_policies;
 pub mod instance_owners;
 pub mod instances;
+pub mod limits;
 mod login;
 pub mod login_attempts;
 pub mod login_throttles;

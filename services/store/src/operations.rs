@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::access::governs;
 use crate::error::{Inconsistency, StoreError, store_variant};
+use crate::limits::{self, LimitReached};
 use crate::page::{Cursor, Page, PageRequest};
 use crate::{Store, seconds};
 
@@ -121,6 +122,9 @@ pub enum EnqueueError {
     /// The request id was sent with another request.
     #[error("the request id was used with another request")]
     RequestIdReused,
+    /// There are as many as there may be.
+    #[error(transparent)]
+    LimitReached(#[from] LimitReached),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -183,6 +187,8 @@ impl Operations<'_> {
                 return Ok(Enqueued::Existing(existing));
             }
         }
+        let owner = new.owner_id.as_uuid();
+        limits::OPERATIONS.lock(&mut tx, owner).await?;
         lock_targets(&mut tx, new).await?;
         let row: Option<OperationRow> = sqlx::query_as(concat!(
             "INSERT INTO pgmoor.operations AS o (id, owner_id, kind, server_id, database, backup_id, \
@@ -208,6 +214,7 @@ impl Operations<'_> {
         .fetch_optional(&mut *tx)
         .await?;
         if let Some(row) = row {
+            limits::OPERATIONS.check(&mut tx, owner).await??;
             tx.commit().await?;
             return Ok(Enqueued::Created(row.try_into()?));
         }

@@ -11,6 +11,7 @@ use crate::Store;
 use crate::access::role_name;
 use crate::counter::Counter;
 use crate::error::{Inconsistency, StoreError, violated_constraint};
+use crate::limits::{self, LimitReached};
 use crate::page::{Cursor, Page, PageRequest};
 
 /// A role, bound to a user or a group.
@@ -64,6 +65,9 @@ pub enum BindRoleError {
     /// There is no such server or owner.
     #[error("there is no such server or owner of servers")]
     ScopeNotFound,
+    /// There are as many as there may be.
+    #[error(transparent)]
+    LimitReached(#[from] LimitReached),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -127,6 +131,11 @@ impl RoleBindings<'_> {
         };
         let mut connection = self.store.acquire().await?;
         let mut tx = connection.begin().await?;
+        let (limit, member) = match new.member {
+            Principal::User(user) => (limits::USER_BINDINGS, user.as_uuid()),
+            Principal::Group(group) => (limits::GROUP_BINDINGS, group.as_uuid()),
+        };
+        limit.lock(&mut tx, member).await?;
         let row: RoleBindingRow = sqlx::query_as(concat!(
             "INSERT INTO pgmoor.role_bindings (id, role_name, role_id, user_id, group_id, scope, owner_id, \
              owner_group_id, server_group, server_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
@@ -145,6 +154,7 @@ impl RoleBindings<'_> {
         .bind(server)
         .fetch_one(&mut *tx)
         .await?;
+        limit.check(&mut tx, member).await??;
         Counter::Policy.next(&mut tx).await?;
         tx.commit().await?;
         Ok(row.try_into()?)

@@ -240,5 +240,24 @@ async fn role_that_is_stopped_closes_its_chain() {
         .find(|line| line.starts_with(&closed[0].writer))
         .unwrap();
     assert!(content && line.ends_with("ended"), "{text}");
+
+    // A chain is as good as the process that is known to have begun it.
+    let database = world.config_database().database().connect().await;
+    let writer = &closed[0].writer;
+    for (change, found) in [
+        (
+            "SET writer_role = 'worker'",
+            "its writer is a process of role worker",
+        ),
+        (
+            "SET writer = gen_random_uuid()",
+            "no process of pgmoor ever wrote it",
+        ),
+    ] {
+        let change = format!("UPDATE pgmoor.audit_writers {change} WHERE writer = '{writer}'");
+        database.batch_execute(&change).await.unwrap();
+        let (content, text) = verify(&world, None).await;
+        assert!(!content && text.contains(found), "{text}");
+    }
     world.apis_mut()[1].start_again().await;
 }

@@ -10,11 +10,14 @@ use harness::tls::Authority;
 use rpc::errors::v1::ErrorReason;
 use rpc::pooler::v1::pooler_service_client::PoolerServiceClient;
 use rpc::pooler::v1::{LeaseSlotsRequest, ListSessionsRequest, OpenSessionRequest};
+use tokio::time::Instant;
 use tonic::transport::{Certificate as TlsCertificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
 use crate::worlds::shared;
 
+/// How long what is revoked may go on.
+const REVOCATION: Duration = Duration::from_secs(5);
 /// The name in every pooler's certificate.
 const POOLER: &str = "pooler.pgmoor.internal";
 
@@ -203,4 +206,96 @@ async fn api_instance_that_lies_about_a_server_or_its_user_gets_nowhere() {
     reason::expect(client.get_session(stolen).await, code, why);
     let kept = signed(&own, Request::new(())).map(|()| request());
     client.get_session(kept).await.unwrap();
+}
+
+/// An API instance that goes on with a token it was once given.
+#[tokio::test]
+async fn pooler_refuses_the_token_of_a_login_that_ended_whoever_keeps_it() {
+    let world = &shared().await.world;
+    let owner = world.create_user().await;
+    let server = world.register_target(owner.a()).await;
+    let tls = tls(world).identity(identity(&world.certificate("api-0")));
+    let channel = pooler(world).tls_config(tls).unwrap().connect().await.unwrap();
+    let mut client = PoolerServiceClient::new(channel.clone());
+    let kept = format!("Bearer {}", owner.a().token().unwrap());
+    let signed = |mut request: Request<()>| {
+        let value = kept.parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+        request
+    };
+    let open = rpc::query::v1::OpenSessionRequest {
+        server: server.clone(),
+        mode: rpc::query::v1::SessionMode::Pinned.into(),
+        ..Default::default()
+    };
+    let open = signed(Request::new(())).map(|()| OpenSessionRequest { request: Some(open) });
+    let opened = client.open_session(open).await.unwrap().into_inner();
+    let session = opened.session.unwrap().name;
+    let execute = |sql: &str| {
+        let script = rpc::query::v1::Script {
+            sql: sql.to_owned(),
+            ..Default::default()
+        };
+        let request = rpc::query::v1::ExecuteRequest {
+            session: session.clone(),
+            script: Some(script),
+            ..Default::default()
+        };
+        signed(Request::new(())).map(|()| rpc::pooler::v1::ExecuteRequest {
+            request: Some(request),
+        })
+    };
+    let mut first = client.execute(execute("SELECT 1")).await.unwrap().into_inner();
+    while first.message().await.unwrap().is_some() {}
+    // One that still says something when the login ends.
+    let endless = "SELECT pg_sleep(0.1) FROM generate_series(1, 600)";
+    let mut running = client.execute(execute(endless)).await.unwrap().into_inner();
+    running.message().await.unwrap().expect("it has begun");
+
+    let ended = Instant::now();
+    owner
+        .a()
+        .auth()
+        .logout(rpc::auth::v1::LogoutRequest {})
+        .await
+        .unwrap();
+    let (code, why) = (Code::Unauthenticated, ErrorReason::TokenRevoked);
+    let cut_off = async {
+        loop {
+            match running.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it ran to its end"),
+                Err(status) => break status,
+            }
+        }
+    };
+    let status = tokio::time::timeout(REVOCATION, cut_off).await;
+    reason::expect(Err::<(), _>(status.expect("it is cut off in time")), code, why);
+    harness::eventually(
+        REVOCATION - ended.elapsed().min(REVOCATION),
+        "the token is refused",
+        async || {
+            let answer = PoolerServiceClient::new(channel.clone())
+                .execute(execute("SELECT 1"))
+                .await;
+            match answer {
+                Err(status) if rpc::error::reason(&status) == Some(why) => Ok(()),
+                other => Err(format!("{:?}", other.map(drop))),
+            }
+        },
+    )
+    .await;
+    reason::expect(client.execute(execute("SELECT 1")).await.map(drop), code, why);
+    let resume = rpc::query::v1::ResumeExecutionRequest {
+        name: format!("{session}/executions/00000000-0000-4000-8000-000000000000"),
+        after_sequence: 0,
+    };
+    let resume = signed(Request::new(())).map(|()| rpc::pooler::v1::ResumeExecutionRequest {
+        request: Some(resume),
+    });
+    reason::expect(client.resume_execution(resume).await.map(drop), code, why);
+    let watch = signed(Request::new(())).map(|()| rpc::pooler::v1::WatchSessionRequest {
+        session: session.clone(),
+    });
+    reason::expect(client.watch_session(watch).await.map(drop), code, why);
 }

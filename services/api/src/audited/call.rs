@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 
 use super::names::{Method, Names};
 use super::{Audit, CallerAddress};
+use crate::shares::Holding;
 
 /// A call that is not over. Dropped before it is, it was given up by its caller.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct OpenCall {
     method: Arc<Method>,
     /// Room for its record, where it must have one.
     place: Option<Place>,
+    /// Its place in the share of who calls, where it has room.
+    holding: Option<Holding>,
     seen: Seen,
     names: Arc<Mutex<Names>>,
     address: String,
@@ -43,6 +46,7 @@ impl OpenCall {
         let place = place.filter(|_| !method.is_anonymous);
         Ok(Self {
             log: audit.log.clone(),
+            holding: place.is_some().then(Holding::default),
             place,
             seen: Seen::default(),
             names: Arc::new(Mutex::new(names)),
@@ -59,6 +63,11 @@ impl OpenCall {
     /// Where authentication says who calls.
     pub(super) fn seen(&self) -> Seen {
         self.seen.clone()
+    }
+
+    /// Where its handler counts it among the calls of who calls.
+    pub(super) fn holding(&self) -> Option<Holding> {
+        self.holding.clone()
     }
 
     /// Where it comes from.

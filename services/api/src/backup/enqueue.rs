@@ -29,6 +29,7 @@ fn failed(new: &NewOperation, error: EnqueueError) -> Error {
             Error::not_found(ResourceKind::Backup, name.unwrap_or_default())
         }
         EnqueueError::RequestIdReused => Error::RequestIdReused,
+        EnqueueError::LimitReached(reached) => reached.into(),
         EnqueueError::Store(error) => Error::Store(error),
     }
 }

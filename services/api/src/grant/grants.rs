@@ -175,6 +175,7 @@ fn cause(error: GrantError, server: ServerId, id: GrantId) -> Error {
         GrantError::NotFound => missing(server, id),
         GrantError::MemberNotFound => Error::not_found(ResourceKind::User, "users/-"),
         GrantError::EtagMismatch => Error::EtagMismatch,
+        GrantError::LimitReached(reached) => reached.into(),
         GrantError::Store(error) => Error::Store(error),
     }
 }

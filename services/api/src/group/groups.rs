@@ -124,6 +124,7 @@ pub(super) fn cause(error: UpdateGroupError, id: GroupId) -> Error {
             description: "the group owns servers".to_owned(),
             holders: Vec::new(),
         },
+        UpdateGroupError::LimitReached(reached) => reached.into(),
         UpdateGroupError::Store(error) => Error::Store(error),
     }
 }

@@ -37,6 +37,7 @@ pub(super) async fn create_role_binding(
         BindRoleError::RoleNotFound => no_role(role),
         BindRoleError::MemberNotFound => no_principal(member),
         BindRoleError::ScopeNotFound => Error::invalid("role_binding.scope", "is not there"),
+        BindRoleError::LimitReached(reached) => reached.into(),
         BindRoleError::Store(error) => Error::Store(error),
     })?;
     Ok(proto::CreateRoleBindingResponse {

@@ -17,6 +17,7 @@ mod query;
 mod servers;
 mod service_accounts;
 mod settings;
+mod shares;
 mod sharing;
 mod surface;
 mod upheld;

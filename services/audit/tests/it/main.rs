@@ -6,3 +6,4 @@ mod outage;
 mod retention;
 mod tampering;
 mod world;
+mod writers;

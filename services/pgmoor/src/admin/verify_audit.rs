@@ -46,11 +46,16 @@ enum Verdict {
     Broken(Broken),
     /// Not what it was when it was looked at before.
     Changed { sequence: i64 },
+    /// Put in by somebody who is no process of pgmoor.
+    Unknown,
+    /// Says to be of another role than its writer logged in with.
+    Foreign { role: &'static str },
 }
 
 struct Report {
     writer: IncarnationId,
     role: &'static str,
+    login: String,
     verifier: Verifier,
     anchor: Option<Anchor>,
     last: Option<(OffsetDateTime, OffsetDateTime)>,
@@ -81,7 +86,9 @@ pub(crate) async fn run(arguments: &Arguments, config: &Config) -> anyhow::Resul
         match report.verdict {
             Verdict::Ended | Verdict::Live => {}
             Verdict::Unclosed => unclosed += 1,
-            Verdict::Broken(_) | Verdict::Changed { .. } => broken += 1,
+            Verdict::Broken(_) | Verdict::Changed { .. } | Verdict::Unknown | Verdict::Foreign { .. } => {
+                broken += 1;
+            }
         }
         writeln!(out, "{}", report.line())?;
     }
@@ -150,6 +157,16 @@ async fn verify(
     if verdict.is_none() && !seen_known {
         verdict = known.map(|(sequence, _)| Verdict::Changed { sequence });
     }
+    let entered = store.audit().writer(writer).await?;
+    if verdict.is_none() {
+        verdict = match &entered {
+            None => Some(Verdict::Unknown),
+            Some(entered) if entered.role.as_str() != role && last.is_some() => Some(Verdict::Foreign {
+                role: entered.role.as_str(),
+            }),
+            Some(_) => None,
+        };
+    }
     let is_live = last.is_some_and(|(_, arrived)| now - arrived < 3 * HEARTBEAT);
     let verdict = verdict.unwrap_or(match (verifier.ended(), is_live) {
         (true, _) => Verdict::Ended,
@@ -159,6 +176,7 @@ async fn verify(
     Ok(Report {
         writer,
         role,
+        login: entered.map(|entered| entered.login).unwrap_or_default(),
         verifier,
         anchor,
         last,
@@ -169,7 +187,8 @@ async fn verify(
 impl Report {
     fn line(&self) -> String {
         let (head, _) = self.verifier.head();
-        let mut line = format!("{} ({}): ", self.writer, self.role);
+        let login = if self.login.is_empty() { "" } else { " as " };
+        let mut line = format!("{} ({}{login}{}): ", self.writer, self.role, self.login);
         let text = |time: OffsetDateTime| time.format(&Rfc3339).unwrap_or_default();
         // Writing to a String succeeds.
         let _ = match &self.verdict {
@@ -178,6 +197,10 @@ impl Report {
                 line,
                 "TAMPERED WITH: record {sequence}, which was its last before, is gone or another; sound up to record {head}"
             ),
+            Verdict::Unknown => write!(line, "TAMPERED WITH: no process of pgmoor ever wrote it"),
+            Verdict::Foreign { role } => {
+                write!(line, "TAMPERED WITH: its writer is a process of role {role}")
+            }
             Verdict::Ended => write!(line, "sound, {} records, ended", self.verifier.records),
             Verdict::Live => write!(line, "sound, {} records, writes", self.verifier.records),
             Verdict::Unclosed => write!(

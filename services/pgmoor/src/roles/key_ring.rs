@@ -1,6 +1,7 @@
 //! The keys that open credentials: read at the start, and read again when their file changes, so that a key
 //! is brought in without a restart.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,6 +61,7 @@ pub(crate) fn follow(lifecycle: &Lifecycle, section: &Sealing, opener: Opener) {
 
 async fn watch(path: PathBuf, opener: Opener, interval: Duration, retire: CancellationToken) {
     let mut complained = false;
+    let mut lacking = None;
     while retire
         .run_until_cancelled(tokio::time::sleep(interval))
         .await
@@ -82,8 +84,14 @@ async fn watch(path: PathBuf, opener: Opener, interval: Duration, retire: Cancel
             }
         };
         complained = false;
-        let ids = ring.iter().map(|key| key.sealing_key().id()).collect();
-        if opener.key_ids() != ids {
+        let ids: BTreeSet<_> = ring.iter().map(|key| key.sealing_key().id()).collect();
+        // A file that lacks keys may be half written: it is believed when it says the same again.
+        let held = opener.key_ids();
+        if !held.is_subset(&ids) && lacking.replace(ids.clone()).as_ref() != Some(&ids) {
+            continue;
+        }
+        lacking = None;
+        if held != ids {
             opener.hold(ring);
             let keys: Vec<String> = ids.iter().map(ToString::to_string).collect();
             tracing::info!(keys = keys.join(", "), "the key ring has changed");
@@ -127,6 +135,43 @@ mod tests {
         let broken = format!("{}\npgmoor-opening-key-1:tooshort", line(&one));
         let error = format!("{:#}", parse(&broken).unwrap_err());
         assert!(!error.contains("tooshort"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn file_that_lacks_a_key_for_a_moment_takes_none_away() {
+        let random = SeededRandom::new(3);
+        let (one, two) = (OpeningKey::generate(&random), OpeningKey::generate(&random));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ring");
+        let both = format!("{}\n{}", line(&one), line(&two));
+        std::fs::write(&path, &both).unwrap();
+        let opener = Opener::new(read_file(&path).unwrap());
+        let interval = Duration::from_millis(50);
+        let mut look = Box::pin(watch(
+            path.clone(),
+            opener.clone(),
+            interval,
+            CancellationToken::new(),
+        ));
+        // One look at the first half, as an editor leaves it.
+        std::fs::write(&path, line(&one)).unwrap();
+        let _ = tokio::time::timeout(interval + interval / 2, &mut look).await;
+        assert_eq!(opener.key_ids().len(), 2);
+        std::fs::write(&path, &both).unwrap();
+        let _ = tokio::time::timeout(interval * 4, &mut look).await;
+        assert_eq!(opener.key_ids().len(), 2);
+        // One that stays so is meant.
+        std::fs::write(&path, line(&one)).unwrap();
+        let taken = async {
+            while opener.key_ids().len() > 1 {
+                tokio::time::sleep(interval).await;
+            }
+        };
+        tokio::select! {
+            () = look => {}
+            taken = tokio::time::timeout(Duration::from_secs(30), taken) => taken.unwrap(),
+        }
+        assert_eq!(opener.key_ids(), [one.sealing_key().id()].into());
     }
 
     #[tokio::test]

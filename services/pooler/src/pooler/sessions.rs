@@ -98,7 +98,13 @@ impl Sessions for Pooler {
         after: i64,
     ) -> Result<EventStream, Status> {
         let caller = self.caller(token, Permission::SessionsUse).await?;
-        // Also where the session has ended since, perhaps with its connection.
+        // What was not read when the right to it ended is not read any more.
+        if let Err(PoolerError::StateLost(loss)) = self.session(token, name.session).await
+            && loss.cause == LossCause::AccessRevoked
+        {
+            return Err(PoolerError::StateLost(loss).into());
+        }
+        // Else also where the session has ended since, perhaps with its connection.
         self.known(token, &caller, name.session, Some(name.execution))
             .await?;
         Ok(self.0.results.attach(name.execution, after).await?)

@@ -13,7 +13,8 @@ use domain::session::SessionName;
 use futures::StreamExt as _;
 use harness::eventually;
 use rpc::errors::v1::ErrorReason;
-use rpc::query::v1::{ExecuteRequest, OpenSessionRequest, Session, SessionAccess, SessionMode};
+use rpc::query::v1::execution_event::Kind;
+use rpc::query::v1::{ExecuteRequest, OnDisconnect, OpenSessionRequest, Session, SessionAccess, SessionMode};
 use rpc::server::v1::TestServerRequest;
 use sessions::{Sessions as _, UserToken};
 use store::grants::{GrantTerms, ServerGrant};
@@ -21,6 +22,7 @@ use store::role_bindings::NewRoleBinding;
 use store::users::UserChange;
 use tonic::{Code, Status};
 
+use crate::cancelling::request;
 use crate::support::{DEADLINE, Run, World, name, reason, split};
 
 /// What users are promised.
@@ -320,6 +322,33 @@ async fn revoked_grant_ends_sessions_and_what_runs_in_them() {
     tokio::time::timeout(DEADLINE, rest).await.unwrap();
     // The owner's go on.
     assert_eq!(shared.world.value(own, "SELECT 1").await, "1");
+}
+
+#[tokio::test]
+async fn result_that_was_not_read_when_the_grant_was_revoked_is_not_read_any_more() {
+    let shared = Shared::new().await;
+    let grant = shared.grant(&terms(Access::ReadWrite)).await;
+    let session = name(&shared.open_any().await.unwrap());
+    let request = ExecuteRequest {
+        on_disconnect: OnDisconnect::Continue.into(),
+        ..request("SELECT 'secret'")
+    };
+    let pooler = &shared.world.pooler;
+    let events = pooler.execute(&shared.token, session, request).await.unwrap();
+    let run = Run::read(events).await;
+    let Some(Kind::Started(started)) = &run.events[0].kind else {
+        panic!("not started")
+    };
+    let execution = started.execution.parse().unwrap();
+    let again = pooler
+        .resume_execution(&shared.token, execution, 0)
+        .await
+        .unwrap();
+    assert_eq!(Run::read(again).await.events.len(), run.events.len());
+    shared.revoke(&grant).await;
+    shared.ends_soon(&shared.token, session).await;
+    let told = pooler.resume_execution(&shared.token, execution, 0).await;
+    assert_eq!(cause(&told.err().expect("it is not told")), "access_revoked");
 }
 
 #[tokio::test]

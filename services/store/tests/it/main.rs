@@ -11,6 +11,7 @@ mod failover;
 mod identities;
 mod instance_owners;
 mod instances;
+mod limits;
 mod login_throttles;
 mod logins;
 mod migrate;
