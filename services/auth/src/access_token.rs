@@ -186,6 +186,7 @@ impl Who {
             administrator,
             // No token is made for a user who is.
             disabled: false,
+            vouch_expires: None,
             // A token says nothing of roles: they are what the config database says.
             everywhere: PermissionSet::NONE,
         })
@@ -230,8 +231,8 @@ mod tests {
     const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05.678 UTC);
 
     fn key_from(seed: u64) -> SigningKey {
-        let new = SigningKey::generate(&SeededRandom::new(seed));
-        SigningKey::read(new.id, &new.private_key, &new.public_key).unwrap()
+        let new = SigningKey::generate(&SeededRandom::new(seed), None).unwrap();
+        SigningKey::read(new.id, &new.private_key, &new.public_key, None).unwrap()
     }
 
     fn key() -> SigningKey {
@@ -257,6 +258,7 @@ mod tests {
             display_name: display_name.to_owned(),
             administrator: false,
             disabled: false,
+            vouch_expires: None,
             everywhere: PermissionSet::NONE,
         }
     }

@@ -42,6 +42,6 @@ pub use published_keys::published_keys;
 pub use revocation_feed::RevocationFeed;
 pub use rules::UnknownMethodPermission;
 pub use seen::Seen;
-pub use signing_key::MismatchedKey;
-pub use upkeep::{Upkeep, UpkeepOptions};
+pub use signing_key::UnusableKey;
+pub use upkeep::{Upkeep, UpkeepOptions, replace_signing_key};
 pub use verifier::{StartError, TokenVerifier, VerifierOptions};

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::access_token::AccessToken;
 use crate::error::AuthError;
 use crate::login_failure::LoginFailure;
+use crate::login_key::LoginKey;
 use crate::password::{PasswordError, Passwords};
 use crate::secret_token::{new_api_token, new_refresh_token, refresh_token_hash};
 use crate::signing_key::SigningKey;
@@ -99,19 +100,22 @@ pub struct Logins {
     random: Arc<dyn Random>,
     passwords: Passwords,
     options: LoginsOptions,
+    login_key: Option<LoginKey>,
     signer: ArcSwap<Signer>,
 }
 
 impl Logins {
-    /// Reads the key that signs, or makes the first one.
+    /// Reads the key that signs, or makes the first one. With a login key it is made sealed; one that rests in clear is used as
+    /// it is, until it is replaced.
     ///
     /// # Errors
-    /// Where the config database fails, its key is broken, or a lifetime is out of range.
+    /// Where the config database fails, its key is broken or does not open, or a lifetime is out of range.
     pub async fn start(
         store: Store,
         random: Arc<dyn Random>,
         passwords: Passwords,
         options: LoginsOptions,
+        login_key: Option<LoginKey>,
     ) -> Result<Self, StartError> {
         let lifetimes = Duration::from_secs(1)..=MAX_ACCESS_TOKEN_LIFETIME;
         if !lifetimes.contains(&options.access_token_lifetime) {
@@ -122,15 +126,16 @@ impl Logins {
         let read_at = Instant::now();
         let key = store
             .signing_keys()
-            .current_or_insert(SigningKey::generate(&*random))
+            .current_or_insert(SigningKey::generate(&*random, login_key.as_ref())?)
             .await?;
-        let key = SigningKey::read(key.id, &key.private_key, &key.public_key)?;
+        let key = SigningKey::read(key.id, &key.private_key, &key.public_key, login_key.as_ref())?;
         let signer = ArcSwap::from_pointee(Signer { key, read_at });
         Ok(Self {
             store,
             random,
             passwords,
             options,
+            login_key,
             signer,
         })
     }
@@ -427,7 +432,7 @@ impl Logins {
         let Some(key) = key.map_err(|error| self.store_error("reading the signing key", &error))? else {
             return Ok(signer);
         };
-        let key = SigningKey::read(key.id, &key.private_key, &key.public_key)
+        let key = SigningKey::read(key.id, &key.private_key, &key.public_key, self.login_key.as_ref())
             .map_err(|error| AuthError::fault(&*self.random, "reading the signing key", &error))?;
         let signer = Arc::new(Signer { key, read_at });
         self.signer.store(Arc::clone(&signer));

@@ -4,6 +4,8 @@
 //! the caller says that it is verified and may. An administrator that a provider's groups made stops being one with them; one
 //! that somebody made stays.
 
+use std::time::Duration;
+
 use domain::id::UserId;
 use domain::name::DisplayName;
 use domain::username::Username;
@@ -14,6 +16,7 @@ use uuid::Uuid;
 use crate::Store;
 use crate::counter::Counter;
 use crate::error::{StoreError, store_variant, violated_constraint};
+use crate::vouching::vouch;
 
 /// Somebody who logged in at a provider, whom its policy lets in.
 #[derive(Debug, Clone)]
@@ -32,6 +35,8 @@ pub struct ProvenIdentity {
     pub administrator: bool,
     /// The user to make where there is none; `None` where none is made.
     pub new_user: Option<IdentityUser>,
+    /// How long the word of the provider keeps the user's API tokens working.
+    pub vouched_for: Duration,
 }
 
 /// A user to make for an identity.
@@ -109,6 +114,7 @@ impl Identities<'_> {
         if disabled {
             return Err(ResolveIdentityError::UserDisabled);
         }
+        vouch(&mut tx, user, proven.vouched_for).await?;
         follow_administrator(&mut tx, user, &proven).await?;
         // Last: it may lock the revision of policies, which changes of users lock last too.
         write_groups(&mut tx, user, &proven).await?;

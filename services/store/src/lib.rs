@@ -49,6 +49,7 @@ pub mod identities;
 pub mod inspection_policies;
 pub mod instance_owners;
 pub mod instances;
+pub mod known_providers;
 mod login;
 pub mod login_attempts;
 pub mod login_throttles;
@@ -69,6 +70,7 @@ pub mod settings;
 pub mod signing_keys;
 pub mod succession;
 pub mod users;
+pub mod vouching;
 
 use std::sync::Arc;
 use std::time::Duration;

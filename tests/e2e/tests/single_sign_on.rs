@@ -7,4 +7,5 @@ mod hostile;
 mod outages;
 mod spine;
 mod terminal;
+mod vouching;
 mod workloads;

@@ -57,6 +57,10 @@ pub struct ProviderLoginsOptions {
     pub check_interval: Duration,
     /// How long a login goes on while its provider does not answer.
     pub unavailable_grace: Duration,
+    /// How long a login goes on whose provider cannot be asked again.
+    pub reauthenticate_after: Duration,
+    /// How long API tokens of somebody work after a provider vouched for them.
+    pub vouch_max_age: Duration,
 }
 
 /// What logins with providers are made of.
@@ -119,6 +123,8 @@ impl ProviderLogins {
             options: ProviderLoginsOptions {
                 check_interval: Duration::from_secs(5 * 60),
                 unavailable_grace: Duration::from_secs(60 * 60),
+                reauthenticate_after: Duration::from_secs(12 * 60 * 60),
+                vouch_max_age: Duration::from_secs(30 * 24 * 60 * 60),
             },
         })
     }
@@ -172,7 +178,8 @@ impl ProviderLogins {
             // It matters only where there is no user yet.
             Err(failure) => (None, Some(failure)),
         };
-        let provider_token = self.seal_token(&identity, grant.refresh_token.as_ref())?;
+        let provider_token =
+            self.seal_token(&identity.issuer, &identity.subject, grant.refresh_token.as_ref())?;
         let proven = ProvenIdentity {
             provider: provider.id().to_owned(),
             issuer: identity.issuer.clone(),
@@ -181,6 +188,7 @@ impl ProviderLogins {
             groups: identity.groups,
             administrator: identity.administrator,
             new_user,
+            vouched_for: self.parts.options.vouch_max_age,
         };
         match self.parts.store.identities().resolve(proven).await {
             Ok(user) => Ok(Admitted {
@@ -219,14 +227,12 @@ impl ProviderLogins {
 
     fn seal_token(
         &self,
-        identity: &Identity,
+        issuer: &str,
+        subject: &str,
         token: Option<&ProviderToken>,
     ) -> Result<Option<Vec<u8>>, AuthError> {
         let Some(token) = token else { return Ok(None) };
-        let purpose = Purpose::ProviderToken {
-            issuer: &identity.issuer,
-            subject: &identity.subject,
-        };
+        let purpose = Purpose::ProviderToken { issuer, subject };
         let key = self.key()?;
         Ok(key.seal(purpose, token.0.expose_secret(), &*self.parts.random))
     }

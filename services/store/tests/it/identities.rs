@@ -20,6 +20,7 @@ fn proven(subject: &str, username: Option<&str>) -> ProvenIdentity {
         email: None,
         groups: Vec::new(),
         administrator: false,
+        vouched_for: HOUR,
         new_user: username.map(|username| IdentityUser {
             id: UserId::generate(&SystemRandom),
             username: username.parse().unwrap(),

@@ -10,6 +10,7 @@ mod failover;
 mod identities;
 mod instance_owners;
 mod instances;
+mod known_providers;
 mod login_throttles;
 mod logins;
 mod migrate;
