@@ -406,6 +406,7 @@ impl Logins {
             login: login.id,
             issued,
             expires,
+            provider: login.provider.clone(),
             stated: Some(Arc::new(UserState::of(login.user.clone(), PermissionSet::NONE))),
         };
         let signer = self.signer().await?;

@@ -387,6 +387,7 @@ mod tests {
             login: ids.login,
             issued,
             expires: issued + 10 * MINUTE,
+            provider: None,
             stated: None,
         }
     }

@@ -203,7 +203,9 @@ impl TokenVerifier {
         self.standing.check_access_token(&token)?;
         let user = self.user(token.user, token.stated.as_ref()).await?;
         let credential = CredentialKind::AccessToken { login: token.login };
-        self.admit(caller(&user, credential, token.issued, Some(token.expires)))
+        let mut caller = caller(&user, credential, token.issued, Some(token.expires));
+        caller.provider = token.provider;
+        self.admit(caller)
     }
 
     /// An access token whose signature was checked before, by a key that is still good.
@@ -376,6 +378,7 @@ fn caller(
         administrator: user.administrator,
         everywhere: user.everywhere,
         credential,
+        provider: None,
         issued,
         expires,
     }

@@ -70,6 +70,8 @@ pub struct Login {
     pub id: LoginId,
     /// Whose it is.
     pub user: User,
+    /// The provider it was begun with; none for a password.
+    pub provider: Option<String>,
     /// When its refresh token stops working if it is not used.
     pub refresh_token_expire_time: OffsetDateTime,
 }
@@ -202,6 +204,7 @@ impl Logins<'_> {
         Ok(Login {
             id: new.id,
             user,
+            provider: new.origin.provider.map(|it| it.provider),
             refresh_token_expire_time,
         })
     }
@@ -220,14 +223,14 @@ impl Logins<'_> {
         let mut connection = self.store.acquire().await?;
         let mut tx = connection.begin().await?;
         // The login is what two uses of its tokens have in common: lock it, then look at the token.
-        let login: Option<(Uuid, Uuid, bool)> = sqlx::query_as(
-            "SELECT id, user_id, end_time IS NOT NULL FROM pgmoor.logins \
+        let login: Option<(Uuid, Uuid, bool, Option<String>)> = sqlx::query_as(
+            "SELECT id, user_id, end_time IS NOT NULL, provider FROM pgmoor.logins \
              WHERE id = (SELECT login_id FROM pgmoor.refresh_tokens WHERE hash = $1) FOR UPDATE",
         )
         .bind(hash.as_slice())
         .fetch_optional(&mut *tx)
         .await?;
-        let Some((login_id, user_id, ended)) = login else {
+        let Some((login_id, user_id, ended, provider)) = login else {
             return Ok(Refresh::Unknown);
         };
         let (login_id, user_id) = (LoginId::from_uuid(login_id), UserId::from_uuid(user_id));
@@ -277,6 +280,7 @@ impl Logins<'_> {
         Ok(Refresh::Rotated(Login {
             id: login_id,
             user,
+            provider,
             refresh_token_expire_time,
         }))
     }

@@ -12,15 +12,18 @@ mod callback;
 mod collect;
 mod confirm;
 mod exchange;
+mod record;
 mod refresh;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::audit::AuditLog;
 use domain::clock::Clock;
 use domain::id::UserId;
 use domain::name::DisplayName;
 use domain::random::Random;
+use domain::source_address::block;
 use domain::username::Username;
 use oidc::{Grant, Identity, Provider, ProviderToken, Workloads};
 use secrecy::ExposeSecret as _;
@@ -82,6 +85,8 @@ pub struct ProviderLoginsParts {
     pub external_url: Option<String>,
     /// How often providers are asked.
     pub options: ProviderLoginsOptions,
+    /// Where it is recorded what they say; nowhere without.
+    pub audit: Option<AuditLog>,
 }
 
 /// Logs people in with providers, and workloads with their own tokens.
@@ -126,6 +131,7 @@ impl ProviderLogins {
                 reauthenticate_after: Duration::from_secs(12 * 60 * 60),
                 vouch_max_age: Duration::from_secs(30 * 24 * 60 * 60),
             },
+            audit: None,
         })
     }
 
@@ -191,12 +197,15 @@ impl ProviderLogins {
             vouched_for: self.parts.options.vouch_max_age,
         };
         match self.parts.store.identities().resolve(proven).await {
-            Ok(user) => Ok(Admitted {
-                user,
-                issuer: identity.issuer,
-                subject: identity.subject,
-                provider_token,
-            }),
+            Ok(resolved) => {
+                self.record_changes(provider.id(), resolved.user_id, &resolved.changes);
+                Ok(Admitted {
+                    user: resolved.user_id,
+                    issuer: identity.issuer,
+                    subject: identity.subject,
+                    provider_token,
+                })
+            }
             Err(error) => Err(match (of_resolving(&error), unusable) {
                 (Some(LoginFailure::NotInvited), Some(unusable)) => unusable.into(),
                 (Some(failure), _) => failure.into(),
@@ -245,7 +254,7 @@ impl ProviderLogins {
 
     /// Counts a call of somebody without credentials.
     async fn count(&self, what: &str, address: Option<&str>) -> Result<(), AuthError> {
-        let key = format!("{what}:{}", address.unwrap_or("unknown"));
+        let key = format!("{what}:{}", block(address.unwrap_or("unknown")));
         let attempt = self.parts.store.login_throttles().attempt(&key, BY_ADDRESS).await;
         match attempt.map_err(|error| self.store_error("counting a login", &error))? {
             Attempt::Allowed => Ok(()),
@@ -255,7 +264,7 @@ impl ProviderLogins {
 
     /// Forgets what was counted, after a call that succeeded.
     async fn forget(&self, what: &str, address: Option<&str>) {
-        let key = format!("{what}:{}", address.unwrap_or("unknown"));
+        let key = format!("{what}:{}", block(address.unwrap_or("unknown")));
         if let Err(error) = self.parts.store.login_throttles().clear(&key).await {
             tracing::warn!(%error, "the calls before one that succeeded still count");
         }

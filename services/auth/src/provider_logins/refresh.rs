@@ -135,6 +135,7 @@ impl ProviderLogins {
                 );
                 let ended = self.parts.store.provider_sessions().end(session.login_id).await;
                 ended.map_err(|error| self.store_error("ending a login", &error))?;
+                self.record_end(session, &failure);
                 self.follow_refusal(session, &failure).await?;
                 Err(LoginFailure::EndedByProvider.into())
             }

@@ -136,6 +136,7 @@ pub(crate) async fn start(
         random.clone(),
         clock.clone(),
         login_key.clone(),
+        audit.log.clone(),
     )?;
     let verifier =
         TokenVerifier::start(store.clone(), clock, random.clone(), VerifierOptions::default()).await?;
@@ -206,7 +207,10 @@ pub(crate) async fn start(
     });
     if let Some(listener) = http_listener {
         let http = api.serve_http(listener, lifecycle.stopping());
-        lifecycle.serve("the HTTP port", async move { Ok(http.await?) });
+        lifecycle.serve("the HTTP port", async move {
+            http.await;
+            Ok(())
+        });
     }
     let tls = tls(config)?;
     lifecycle.serve("the public API", async move {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use audit::AuditLog;
 use auth::{LoginKey, ProviderLogins, ProviderLoginsOptions, ProviderLoginsParts};
 use config::sections::oidc::{Provider as Section, Workload};
 use config::{Config, Problem};
@@ -28,6 +29,7 @@ pub(crate) fn logins(
     random: Arc<dyn Random>,
     clock: Arc<dyn Clock>,
     key: Option<LoginKey>,
+    audit: AuditLog,
 ) -> anyhow::Result<ProviderLogins> {
     let providers: anyhow::Result<Vec<Provider>> = config
         .oidc
@@ -57,6 +59,7 @@ pub(crate) fn logins(
             reauthenticate_after: config.oidc.reauthenticate_after,
             vouch_max_age: config.oidc.vouch_max_age,
         },
+        audit: Some(audit),
     }))
 }
 

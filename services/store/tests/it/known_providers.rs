@@ -23,7 +23,7 @@ async fn log_in(world: &World, provider: &str, subject: &str, administrator: boo
             display_name: subject.parse().unwrap(),
         }),
     };
-    world.store.identities().resolve(proven).await.unwrap()
+    world.store.identities().resolve(proven).await.unwrap().user_id
 }
 
 async fn memberships(world: &World) -> i64 {
