@@ -16,6 +16,7 @@ mod login_failure;
 mod login_key;
 mod logins;
 pub mod password;
+mod password_throttle;
 pub mod provider_logins;
 mod published_keys;
 mod recent;

@@ -26,6 +26,7 @@ use crate::error::AuthError;
 use crate::login_failure::LoginFailure;
 use crate::login_key::LoginKey;
 use crate::password::{PasswordError, Passwords};
+use crate::password_throttle::{PasswordAttempt, WINDOW};
 use crate::secret_token::{new_api_token, new_refresh_token, refresh_token_hash};
 use crate::signing_key::SigningKey;
 use crate::standing::UserState;
@@ -33,10 +34,10 @@ use crate::verifier::StartError;
 
 /// Longest life of an access token: well below the time revocations are remembered.
 pub(crate) const MAX_ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// Attempts under one name, and the time they are counted in.
+/// Attempts to confirm one's password, and the time they are counted in.
 pub(crate) const THROTTLE: ThrottlePolicy = ThrottlePolicy {
     limit: 10,
-    window: Duration::from_secs(15 * 60),
+    window: WINDOW,
 };
 /// How long another instance may have made a new key the one that signs before this one follows.
 const KEY_AGE: Duration = Duration::from_secs(30);
@@ -168,8 +169,9 @@ impl Logins {
         let folded = name
             .as_ref()
             .map_or_else(|| username.to_lowercase(), Username::key);
-        let key = format!("login:{folded}");
-        self.count_attempt(&key).await?;
+        let attempt = PasswordAttempt::new(&folded, origin.address.as_deref());
+        let counted = attempt.count(&self.store).await;
+        allowed(counted.map_err(|error| self.store_error("counting a login", &error))?)?;
         for _ in 0..TRIES {
             let user = match &name {
                 Some(name) => {
@@ -180,7 +182,9 @@ impl Logins {
             };
             let user = self.check_password(user, password).await?;
             if let Some(pair) = self.begin(user, origin.clone()).await? {
-                self.clear_attempts(&key).await;
+                if let Err(error) = attempt.succeeded(&self.store).await {
+                    tracing::warn!(%error, "the failed attempts before a login that succeeded still count");
+                }
                 return Ok(pair);
             }
         }
@@ -284,10 +288,7 @@ impl Logins {
 
     async fn count_attempt(&self, key: &str) -> Result<(), AuthError> {
         let attempt = self.store.login_throttles().attempt(key, THROTTLE).await;
-        match attempt.map_err(|error| self.store_error("counting a login", &error))? {
-            Attempt::Allowed => Ok(()),
-            Attempt::Throttled { retry_after } => Err(AuthError::LoginThrottled { retry_after }),
-        }
+        allowed(attempt.map_err(|error| self.store_error("counting a login", &error))?)
     }
 
     async fn clear_attempts(&self, key: &str) {
@@ -442,5 +443,12 @@ impl Logins {
 
     fn store_error(&self, doing: &'static str, error: &StoreError) -> AuthError {
         AuthError::of_store(&*self.random, doing, error)
+    }
+}
+
+fn allowed(attempt: Attempt) -> Result<(), AuthError> {
+    match attempt {
+        Attempt::Allowed => Ok(()),
+        Attempt::Throttled { retry_after } => Err(AuthError::LoginThrottled { retry_after }),
     }
 }

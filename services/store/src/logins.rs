@@ -300,6 +300,29 @@ impl Logins<'_> {
         Ok(())
     }
 
+    /// Whether somebody of this name, as it is compared, has logged in from this address or network within `age`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn knows_address(
+        &self,
+        username_key: &str,
+        is_same: impl Fn(&str) -> bool,
+        age: Duration,
+    ) -> Result<bool, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let addresses: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT l.address FROM pgmoor.logins AS l JOIN pgmoor.users AS u ON u.id = l.user_id \
+             WHERE u.username_key = $1 AND l.address IS NOT NULL \
+             AND l.create_time > clock_timestamp() - make_interval(secs => $2) LIMIT 1000",
+        )
+        .bind(username_key)
+        .bind(seconds(age))
+        .fetch_all(&mut *connection)
+        .await?;
+        Ok(addresses.iter().any(|address| is_same(address)))
+    }
+
     /// Forgets logins that ended longer than `age` ago or whose tokens all expired then. Returns how many
     /// there were.
     ///

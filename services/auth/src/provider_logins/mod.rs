@@ -50,6 +50,12 @@ const BY_ADDRESS: ThrottlePolicy = ThrottlePolicy {
     window: Duration::from_secs(15 * 60),
 };
 
+/// Questions for the end of logins from one address: each waits long, and others are answered at once.
+const POLLS_BY_ADDRESS: ThrottlePolicy = ThrottlePolicy {
+    limit: 10_000,
+    window: Duration::from_secs(15 * 60),
+};
+
 /// Questions that wait for the end of a login at once: each looks into the config database twice a second.
 const WAITING: usize = 256;
 
@@ -253,9 +259,14 @@ impl ProviderLogins {
     }
 
     /// Counts a call of somebody without credentials.
-    async fn count(&self, what: &str, address: Option<&str>) -> Result<(), AuthError> {
+    async fn count(
+        &self,
+        what: &str,
+        address: Option<&str>,
+        policy: ThrottlePolicy,
+    ) -> Result<(), AuthError> {
         let key = format!("{what}:{}", block(address.unwrap_or("unknown")));
-        let attempt = self.parts.store.login_throttles().attempt(&key, BY_ADDRESS).await;
+        let attempt = self.parts.store.login_throttles().attempt(&key, policy).await;
         match attempt.map_err(|error| self.store_error("counting a login", &error))? {
             Attempt::Allowed => Ok(()),
             Attempt::Throttled { retry_after } => Err(AuthError::LoginThrottled { retry_after }),
