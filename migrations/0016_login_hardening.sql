@@ -21,6 +21,8 @@ ALTER TABLE pgmoor.signing_keys
 -- Until when the API tokens of a user work, for want of a provider's word; NULL: for ever.
 ALTER TABLE pgmoor.users ADD COLUMN vouch_expire_time timestamptz;
 GRANT SELECT (vouch_expire_time) ON pgmoor.users TO pgmoor_pooler, pgmoor_worker;
+UPDATE pgmoor.users AS u SET vouch_expire_time = clock_timestamp() + interval '30 days'
+    WHERE password_hash IS NULL AND EXISTS (SELECT FROM pgmoor.identities AS i WHERE i.user_id = u.id);
 
 -- When a provider was last in the configuration of an API instance: what it gave goes a while after it went.
 CREATE TABLE pgmoor.known_providers (

@@ -159,6 +159,7 @@ impl Api {
         let auth = AuthLayer::new(&policies, parts.verifier.clone())?;
         let methods = Methods::read(descriptors::PUBLIC, &policies)?;
         let audit = parts.audit.log.clone();
+        let trusted_hops = parts.audit.trusted_hops.clone();
         let audited = AuditedLayer::new(parts.audit, methods);
         let settings = SettingsCache::start(parts.store.clone()).await?;
         let drain = parts.drain.clone();
@@ -167,6 +168,8 @@ impl Api {
         let http_port = HttpPort {
             store: parts.store.clone(),
             provider_logins: provider_logins.clone(),
+            trusted_hops: trusted_hops.clone(),
+            kept: Arc::default(),
         };
         let expiry = Expiry {
             store: parts.store.clone(),
@@ -219,7 +222,7 @@ impl Api {
         &self,
         listener: TcpListener,
         stop: CancellationToken,
-    ) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
+    ) -> impl Future<Output = ()> + Send + 'static {
         self.http_port.clone().serve(listener, stop)
     }
 

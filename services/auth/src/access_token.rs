@@ -28,6 +28,8 @@ pub(crate) const SKEW: Duration = Duration::seconds(30);
 /// Explicit typing (RFC 8725, 3.11): nothing else that is signed may pass for an access token.
 const TYPE: &str = "at+jwt";
 const ALGORITHM: &str = "EdDSA";
+/// Longest id of a provider, in bytes.
+const MAX_PROVIDER_BYTES: usize = 40;
 const ISSUER: &str = "pgmoor";
 const AUDIENCE: &str = "pgmoor";
 
@@ -38,6 +40,8 @@ pub(crate) struct AccessToken {
     pub(crate) login: LoginId,
     pub(crate) issued: OffsetDateTime,
     pub(crate) expires: OffsetDateTime,
+    /// The provider that the login was begun with.
+    pub(crate) provider: Option<String>,
     /// The user as of when the token was made; `None` in a token of a version that did not say.
     pub(crate) stated: Option<Arc<UserState>>,
 }
@@ -63,6 +67,9 @@ struct Claims<'a> {
     /// second.
     iat: f64,
     exp: i64,
+    /// The provider's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idp: Option<&'a str>,
     /// All of it or nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     who: Option<Who>,
@@ -98,6 +105,7 @@ impl AccessToken {
             lid: &self.login.to_string(),
             iat: numeric_date(self.issued),
             exp: self.expires.unix_timestamp(),
+            idp: self.provider.as_deref(),
             who: self.stated.as_deref().map(Who::of),
         };
         let header = BASE64URL_NOPAD.encode(&serde_json::to_vec(&header)?);
@@ -154,6 +162,12 @@ impl<'a> Unverified<'a> {
         if expires.checked_add(SKEW).is_none() || issued > expires {
             return Err(AuthError::TokenInvalid);
         }
+        if claims
+            .idp
+            .is_some_and(|id| id.is_empty() || id.len() > MAX_PROVIDER_BYTES)
+        {
+            return Err(AuthError::TokenInvalid);
+        }
         let user = claims.sub.parse().map_err(|_| AuthError::TokenInvalid)?;
         let stated = claims.who.map(|who| who.read(user)).transpose()?;
         Ok(AccessToken {
@@ -161,6 +175,7 @@ impl<'a> Unverified<'a> {
             login: claims.lid.parse().map_err(|_| AuthError::TokenInvalid)?,
             issued,
             expires,
+            provider: claims.idp.map(str::to_owned),
             stated: stated.map(Arc::new),
         })
     }
@@ -186,6 +201,7 @@ impl Who {
             administrator,
             // No token is made for a user who is.
             disabled: false,
+            vouch_expires: None,
             // A token says nothing of roles: they are what the config database says.
             everywhere: PermissionSet::NONE,
         })
@@ -230,8 +246,8 @@ mod tests {
     const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05.678 UTC);
 
     fn key_from(seed: u64) -> SigningKey {
-        let new = SigningKey::generate(&SeededRandom::new(seed));
-        SigningKey::read(new.id, &new.private_key, &new.public_key).unwrap()
+        let new = SigningKey::generate(&SeededRandom::new(seed), None).unwrap();
+        SigningKey::read(new.id, &new.private_key, &new.public_key, None).unwrap()
     }
 
     fn key() -> SigningKey {
@@ -246,6 +262,7 @@ mod tests {
             login,
             issued: NOW,
             expires: datetime!(2026-01-02 03:14:05 UTC),
+            provider: Some("corp".to_owned()),
             stated: Some(Arc::new(stated(user, "alice", "Alice \"Å\" \\ Smith"))),
         }
     }
@@ -257,6 +274,7 @@ mod tests {
             display_name: display_name.to_owned(),
             administrator: false,
             disabled: false,
+            vouch_expires: None,
             everywhere: PermissionSet::NONE,
         }
     }
@@ -287,7 +305,7 @@ mod tests {
         } = token();
         json!({
             "iss": "pgmoor", "aud": "pgmoor", "sub": user.to_string(), "lid": login.to_string(),
-            "iat": numeric_date(issued), "exp": expires.unix_timestamp(),
+            "iat": numeric_date(issued), "exp": expires.unix_timestamp(), "idp": "corp",
             "who": ["alice", "Alice \"Å\" \\ Smith", false],
         })
     }
@@ -322,6 +340,7 @@ mod tests {
     fn token_with_the_longest_names_is_not_too_long() {
         for widest in ["\u{10ffff}", "\"", "\\"] {
             let mut token = token();
+            token.provider = Some("x".repeat(MAX_PROVIDER_BYTES));
             let (username, display_name) = (widest.repeat(100), widest.repeat(200));
             token.stated = Some(Arc::new(stated(token.user, &username, &display_name)));
             let text = token.sign(&key()).unwrap();
@@ -393,6 +412,9 @@ mod tests {
             with(claims(), "exp", json!(i64::MAX)),
             with(claims(), "exp", json!(0)),
             with(claims(), "exp", json!("tomorrow")),
+            with(claims(), "idp", json!("")),
+            with(claims(), "idp", json!("x".repeat(41))),
+            with(claims(), "idp", json!(7)),
             with(claims(), "who", json!([])),
             with(claims(), "who", json!(["alice", "Alice"])),
             with(claims(), "who", json!(["alice", "Alice", true, true])),

@@ -27,6 +27,9 @@ pub enum AuthError {
     /// The token was revoked, its login ended, or its user is disabled.
     #[error("the token was revoked")]
     TokenRevoked,
+    /// No provider vouches for the user of the API token any more.
+    #[error("no provider vouches for the user of the token any more")]
+    NotVouched,
     /// User name or password is wrong. Which of them is never said.
     #[error("user name or password is wrong")]
     LoginFailed,

@@ -43,6 +43,8 @@ pub enum LoginFailure {
     WorkloadNotAllowed,
     /// The person says that they did not begin it.
     Declined,
+    /// The provider cannot be asked about it, and it is too old to go on without.
+    ReauthenticationRequired,
 }
 
 impl LoginFailure {
@@ -64,6 +66,9 @@ impl LoginFailure {
             Self::FlowNotOffered => (Code::FailedPrecondition, ErrorReason::LoginFlowNotOffered),
             Self::WorkloadNotAllowed => (Code::PermissionDenied, ErrorReason::WorkloadNotAllowed),
             Self::Declined => (Code::PermissionDenied, ErrorReason::LoginDeclined),
+            Self::ReauthenticationRequired => {
+                (Code::Unauthenticated, ErrorReason::LoginReauthenticationRequired)
+            }
         }
     }
 
@@ -116,6 +121,7 @@ impl fmt::Display for LoginFailure {
             Self::FlowNotOffered => "the provider does not offer this way of logging in",
             Self::WorkloadNotAllowed => "no rule lets this workload in",
             Self::Declined => "the person who was asked did not confirm the login",
+            Self::ReauthenticationRequired => "the login is too old to go on without asking the provider",
         })
     }
 }

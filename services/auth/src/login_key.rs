@@ -1,14 +1,16 @@
 //! The key that API instances share for what must rest in the config database without being readable there: what a login at a
-//! provider goes on with, and the provider's refresh tokens.
+//! provider goes on with, the provider's refresh tokens, and the keys that sign access tokens.
 //!
 //! Invariant: a sealed text opens for the purpose and the owner it was sealed for, and for no other.
 
 use std::fmt;
+use std::sync::Arc;
 
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use data_encoding::BASE64URL_NOPAD;
 use domain::random::{self, Random};
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use thiserror::Error;
 
@@ -28,6 +30,8 @@ pub(crate) enum Purpose<'a> {
     Attempt { id: &'a str, code_challenge: &'a str },
     /// A provider's refresh token: its issuer and subject.
     ProviderToken { issuer: &'a str, subject: &'a str },
+    /// A key that signs: its id and, in hexadecimal, its public half.
+    SigningKey { id: &'a str, public_key: &'a str },
 }
 
 impl Purpose<'_> {
@@ -36,6 +40,7 @@ impl Purpose<'_> {
         let parts = match self {
             Self::Attempt { id, code_challenge } => ["login attempt", id, code_challenge],
             Self::ProviderToken { issuer, subject } => ["provider token", issuer, subject],
+            Self::SigningKey { id, public_key } => ["signing key", id, public_key],
         };
         let mut data = Vec::new();
         for part in parts {
@@ -46,8 +51,9 @@ impl Purpose<'_> {
     }
 }
 
-/// The key.
-pub struct LoginKey(SecretBox<[u8; KEY_BYTES]>);
+/// The key. Clones are the same one.
+#[derive(Clone)]
+pub struct LoginKey(Arc<SecretBox<[u8; KEY_BYTES]>>);
 
 impl fmt::Debug for LoginKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,7 +65,7 @@ impl LoginKey {
     /// A new key.
     #[must_use]
     pub fn generate(random: &dyn Random) -> Self {
-        Self(SecretBox::new(Box::new(random::bytes(random))))
+        Self(Arc::new(SecretBox::new(Box::new(random::bytes(random)))))
     }
 
     /// Reads the text form.
@@ -76,7 +82,7 @@ impl LoginKey {
             .decode(encoded.as_bytes())
             .map_err(|_| InvalidLoginKey)?;
         let bytes: [u8; KEY_BYTES] = bytes.try_into().map_err(|_| InvalidLoginKey)?;
-        Ok(Self(SecretBox::new(Box::new(bytes))))
+        Ok(Self(Arc::new(SecretBox::new(Box::new(bytes)))))
     }
 
     /// The text form: one line, to be kept in a file that only API instances can read.
@@ -84,15 +90,25 @@ impl LoginKey {
     pub fn to_text(&self) -> SecretString {
         SecretString::from(format!(
             "{PREFIX}{}\n",
-            BASE64URL_NOPAD.encode(self.0.expose_secret())
+            BASE64URL_NOPAD.encode(self.0.expose_secret().as_slice())
         ))
     }
 
     /// Seals a text. Nothing where the library refuses, which it does for texts of many gigabytes only.
     pub(crate) fn seal(&self, purpose: Purpose<'_>, text: &str, random: &dyn Random) -> Option<Vec<u8>> {
+        self.seal_bytes(purpose, text.as_bytes(), random)
+    }
+
+    /// The same for bytes.
+    pub(crate) fn seal_bytes(
+        &self,
+        purpose: Purpose<'_>,
+        bytes: &[u8],
+        random: &dyn Random,
+    ) -> Option<Vec<u8>> {
         let nonce: [u8; NONCE_BYTES] = random::bytes(random);
         let payload = Payload {
-            msg: text.as_bytes(),
+            msg: bytes,
             aad: &purpose.associated_data(),
         };
         let sealed = self.cipher().encrypt(&XNonce::from(nonce), payload).ok()?;
@@ -101,6 +117,12 @@ impl LoginKey {
 
     /// Opens what was sealed for this purpose. Nothing where it was not, or with another key.
     pub(crate) fn open(&self, purpose: Purpose<'_>, sealed: &[u8]) -> Option<SecretString> {
+        let opened = self.open_bytes(purpose, sealed)?;
+        std::str::from_utf8(&opened).ok().map(SecretString::from)
+    }
+
+    /// The same for bytes.
+    pub(crate) fn open_bytes(&self, purpose: Purpose<'_>, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, sealed) = sealed.split_at_checked(NONCE_BYTES)?;
         let nonce: [u8; NONCE_BYTES] = nonce.try_into().ok()?;
         let payload = Payload {
@@ -108,7 +130,7 @@ impl LoginKey {
             aad: &purpose.associated_data(),
         };
         let opened = self.cipher().decrypt(&XNonce::from(nonce), payload).ok()?;
-        String::from_utf8(opened).ok().map(SecretString::from)
+        Some(Zeroizing::new(opened))
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {
@@ -152,6 +174,10 @@ mod tests {
             Purpose::ProviderToken {
                 issuer: "1",
                 subject: "c",
+            },
+            Purpose::SigningKey {
+                id: "1",
+                public_key: "c",
             },
         ] {
             assert!(key.open(purpose, &sealed).is_none(), "{purpose:?}");

@@ -24,7 +24,9 @@ use tokio::time::Instant;
 use crate::access_token::AccessToken;
 use crate::error::AuthError;
 use crate::login_failure::LoginFailure;
+use crate::login_key::LoginKey;
 use crate::password::{PasswordError, Passwords};
+use crate::password_throttle::{PasswordAttempt, WINDOW};
 use crate::secret_token::{new_api_token, new_refresh_token, refresh_token_hash};
 use crate::signing_key::SigningKey;
 use crate::standing::UserState;
@@ -32,10 +34,10 @@ use crate::verifier::StartError;
 
 /// Longest life of an access token: well below the time revocations are remembered.
 pub(crate) const MAX_ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// Attempts under one name, and the time they are counted in.
+/// Attempts to confirm one's password, and the time they are counted in.
 pub(crate) const THROTTLE: ThrottlePolicy = ThrottlePolicy {
     limit: 10,
-    window: Duration::from_secs(15 * 60),
+    window: WINDOW,
 };
 /// How long another instance may have made a new key the one that signs before this one follows.
 const KEY_AGE: Duration = Duration::from_secs(30);
@@ -99,19 +101,22 @@ pub struct Logins {
     random: Arc<dyn Random>,
     passwords: Passwords,
     options: LoginsOptions,
+    login_key: Option<LoginKey>,
     signer: ArcSwap<Signer>,
 }
 
 impl Logins {
-    /// Reads the key that signs, or makes the first one.
+    /// Reads the key that signs, or makes the first one. With a login key it is made sealed; one that rests in clear is used as
+    /// it is, until it is replaced.
     ///
     /// # Errors
-    /// Where the config database fails, its key is broken, or a lifetime is out of range.
+    /// Where the config database fails, its key is broken or does not open, or a lifetime is out of range.
     pub async fn start(
         store: Store,
         random: Arc<dyn Random>,
         passwords: Passwords,
         options: LoginsOptions,
+        login_key: Option<LoginKey>,
     ) -> Result<Self, StartError> {
         let lifetimes = Duration::from_secs(1)..=MAX_ACCESS_TOKEN_LIFETIME;
         if !lifetimes.contains(&options.access_token_lifetime) {
@@ -122,15 +127,16 @@ impl Logins {
         let read_at = Instant::now();
         let key = store
             .signing_keys()
-            .current_or_insert(SigningKey::generate(&*random))
+            .current_or_insert(SigningKey::generate(&*random, login_key.as_ref())?)
             .await?;
-        let key = SigningKey::read(key.id, &key.private_key, &key.public_key)?;
+        let key = SigningKey::read(key.id, &key.private_key, &key.public_key, login_key.as_ref())?;
         let signer = ArcSwap::from_pointee(Signer { key, read_at });
         Ok(Self {
             store,
             random,
             passwords,
             options,
+            login_key,
             signer,
         })
     }
@@ -163,8 +169,9 @@ impl Logins {
         let folded = name
             .as_ref()
             .map_or_else(|| username.to_lowercase(), Username::key);
-        let key = format!("login:{folded}");
-        self.count_attempt(&key).await?;
+        let attempt = PasswordAttempt::new(&folded, origin.address.as_deref());
+        let counted = attempt.count(&self.store).await;
+        allowed(counted.map_err(|error| self.store_error("counting a login", &error))?)?;
         for _ in 0..TRIES {
             let user = match &name {
                 Some(name) => {
@@ -175,7 +182,9 @@ impl Logins {
             };
             let user = self.check_password(user, password).await?;
             if let Some(pair) = self.begin(user, origin.clone()).await? {
-                self.clear_attempts(&key).await;
+                if let Err(error) = attempt.succeeded(&self.store).await {
+                    tracing::warn!(%error, "the failed attempts before a login that succeeded still count");
+                }
                 return Ok(pair);
             }
         }
@@ -279,10 +288,7 @@ impl Logins {
 
     async fn count_attempt(&self, key: &str) -> Result<(), AuthError> {
         let attempt = self.store.login_throttles().attempt(key, THROTTLE).await;
-        match attempt.map_err(|error| self.store_error("counting a login", &error))? {
-            Attempt::Allowed => Ok(()),
-            Attempt::Throttled { retry_after } => Err(AuthError::LoginThrottled { retry_after }),
-        }
+        allowed(attempt.map_err(|error| self.store_error("counting a login", &error))?)
     }
 
     async fn clear_attempts(&self, key: &str) {
@@ -401,6 +407,7 @@ impl Logins {
             login: login.id,
             issued,
             expires,
+            provider: login.provider.clone(),
             stated: Some(Arc::new(UserState::of(login.user.clone(), PermissionSet::NONE))),
         };
         let signer = self.signer().await?;
@@ -427,7 +434,7 @@ impl Logins {
         let Some(key) = key.map_err(|error| self.store_error("reading the signing key", &error))? else {
             return Ok(signer);
         };
-        let key = SigningKey::read(key.id, &key.private_key, &key.public_key)
+        let key = SigningKey::read(key.id, &key.private_key, &key.public_key, self.login_key.as_ref())
             .map_err(|error| AuthError::fault(&*self.random, "reading the signing key", &error))?;
         let signer = Arc::new(Signer { key, read_at });
         self.signer.store(Arc::clone(&signer));
@@ -436,5 +443,12 @@ impl Logins {
 
     fn store_error(&self, doing: &'static str, error: &StoreError) -> AuthError {
         AuthError::of_store(&*self.random, doing, error)
+    }
+}
+
+fn allowed(attempt: Attempt) -> Result<(), AuthError> {
+    match attempt {
+        Attempt::Allowed => Ok(()),
+        Attempt::Throttled { retry_after } => Err(AuthError::LoginThrottled { retry_after }),
     }
 }

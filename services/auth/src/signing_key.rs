@@ -1,16 +1,20 @@
 //! The keys that sign access tokens: Ed25519.
 //!
 //! Invariant: the private half is with the API instances, who log people in; a pooler only ever holds the
-//! public one.
+//! public one. Where there is a login key, what rests in the config database is sealed with it.
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use domain::random::{self, Random};
 use ed25519_dalek::VerifyingKey;
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretBox};
-use store::signing_keys::NewSigningKey;
+use store::signing_keys::{NewSigningKey, PrivateKey};
 use thiserror::Error;
 use uuid::Uuid;
+
+use crate::login_key::{LoginKey, Purpose};
 
 /// The name of a key, in the header of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,12 +38,29 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// A key pair in the config database whose halves do not belong together.
+/// Why a key pair of the config database cannot sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the halves of signing key {id} do not belong together")]
-pub struct MismatchedKey {
-    /// The key.
-    pub id: Uuid,
+pub enum UnusableKey {
+    /// Its halves are of two keys.
+    #[error("the halves of signing key {id} do not belong together")]
+    Mismatched {
+        /// The key.
+        id: Uuid,
+    },
+    /// It is sealed with a login key that is not ours, or we have none.
+    #[error(
+        "the login key does not open signing key {id}: have all API instances the same api.login_key_file?"
+    )]
+    Sealed {
+        /// The key.
+        id: Uuid,
+    },
+    /// It could not be sealed.
+    #[error("signing key {id} cannot be sealed")]
+    Unsealable {
+        /// The key.
+        id: Uuid,
+    },
 }
 
 /// A key that can sign.
@@ -50,26 +71,52 @@ pub(crate) struct SigningKey {
 }
 
 impl SigningKey {
-    /// A new key, to be offered to the config database.
-    pub(crate) fn generate(random: &dyn Random) -> NewSigningKey {
-        let seed = SecretBox::new(Box::new(random::bytes(random)));
-        let public = ed25519_dalek::SigningKey::from_bytes(seed.expose_secret()).verifying_key();
-        NewSigningKey {
-            id: uuid::Builder::from_random_bytes(random::bytes(random)).into_uuid(),
-            private_key: seed,
-            public_key: public.to_bytes(),
-        }
+    /// A new key, to be offered to the config database: sealed, where there is a login key.
+    pub(crate) fn generate(
+        random: &dyn Random,
+        login_key: Option<&LoginKey>,
+    ) -> Result<NewSigningKey, UnusableKey> {
+        let seed = SecretBox::new(Box::new(random::bytes::<32>(random)));
+        let public_key = ed25519_dalek::SigningKey::from_bytes(seed.expose_secret())
+            .verifying_key()
+            .to_bytes();
+        let id = uuid::Builder::from_random_bytes(random::bytes(random)).into_uuid();
+        let private_key = match login_key {
+            Some(key) => {
+                let sealed = with_purpose(id, &public_key, |purpose| {
+                    key.seal_bytes(purpose, seed.expose_secret(), random)
+                });
+                PrivateKey::Sealed(sealed.ok_or(UnusableKey::Unsealable { id })?)
+            }
+            None => PrivateKey::Clear(seed),
+        };
+        Ok(NewSigningKey {
+            id,
+            private_key,
+            public_key,
+        })
     }
 
     /// The key as the config database has it.
     pub(crate) fn read(
         id: Uuid,
-        private: &SecretBox<[u8; 32]>,
+        private: &PrivateKey,
         public: &[u8; 32],
-    ) -> Result<Self, MismatchedKey> {
-        let secret = ed25519_dalek::SigningKey::from_bytes(private.expose_secret());
+        login_key: Option<&LoginKey>,
+    ) -> Result<Self, UnusableKey> {
+        let secret = match private {
+            PrivateKey::Clear(seed) => ed25519_dalek::SigningKey::from_bytes(seed.expose_secret()),
+            PrivateKey::Sealed(sealed) => {
+                let opened = login_key
+                    .and_then(|key| with_purpose(id, public, |purpose| key.open_bytes(purpose, sealed)));
+                let opened = opened.ok_or(UnusableKey::Sealed { id })?;
+                let seed: Result<[u8; 32], _> = opened.as_slice().try_into();
+                let seed = Zeroizing::new(seed.map_err(|_| UnusableKey::Sealed { id })?);
+                ed25519_dalek::SigningKey::from_bytes(&seed)
+            }
+        };
         if secret.verifying_key().as_bytes() != public {
-            return Err(MismatchedKey { id });
+            return Err(UnusableKey::Mismatched { id });
         }
         Ok(Self {
             id: KeyId(id),
@@ -94,6 +141,14 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+/// A sealed key opens under its own name and beside its own public half, and in no other row.
+fn with_purpose<T>(id: Uuid, public: &[u8; 32], act: impl FnOnce(Purpose<'_>) -> T) -> T {
+    act(Purpose::SigningKey {
+        id: &id.to_string(),
+        public_key: &HEXLOWER.encode(public),
+    })
+}
+
 /// A public half as the config database has it, or nothing where the bytes are no point of the curve.
 pub(crate) fn read_public(bytes: &[u8; 32]) -> Option<VerifyingKey> {
     VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak())
@@ -107,8 +162,8 @@ mod tests {
 
     #[test]
     fn generated_key_can_be_read_back() {
-        let new = SigningKey::generate(&SeededRandom::new(1));
-        let key = SigningKey::read(new.id, &new.private_key, &new.public_key).unwrap();
+        let new = SigningKey::generate(&SeededRandom::new(1), None).unwrap();
+        let key = SigningKey::read(new.id, &new.private_key, &new.public_key, None).unwrap();
         assert_eq!(KeyId::parse(&key.id().to_string()), Some(KeyId(new.id)));
         assert_eq!(read_public(&new.public_key), Some(key.secret().verifying_key()));
     }
@@ -116,9 +171,31 @@ mod tests {
     #[test]
     fn halves_of_different_keys_are_refused() {
         let random = SeededRandom::new(1);
-        let (one, two) = (SigningKey::generate(&random), SigningKey::generate(&random));
-        let mixed = SigningKey::read(one.id, &one.private_key, &two.public_key);
-        assert_eq!(mixed.unwrap_err(), MismatchedKey { id: one.id });
+        let make = || SigningKey::generate(&random, None).unwrap();
+        let (one, two) = (make(), make());
+        let mixed = SigningKey::read(one.id, &one.private_key, &two.public_key, None);
+        assert_eq!(mixed.unwrap_err(), UnusableKey::Mismatched { id: one.id });
+    }
+
+    #[test]
+    fn sealed_key_is_read_with_the_login_key_it_was_sealed_with_and_in_its_own_row() {
+        let random = SeededRandom::new(1);
+        let login_key = LoginKey::generate(&random);
+        let make = || SigningKey::generate(&random, Some(&login_key)).unwrap();
+        let (one, two) = (make(), make());
+        assert!(one.private_key.is_sealed());
+        let read = SigningKey::read(one.id, &one.private_key, &one.public_key, Some(&login_key)).unwrap();
+        assert_eq!(read_public(&one.public_key), Some(read.secret().verifying_key()));
+        let other = LoginKey::generate(&random);
+        for (id, public, login_key) in [
+            (one.id, &one.public_key, None),
+            (one.id, &one.public_key, Some(&other)),
+            (two.id, &one.public_key, Some(&login_key)),
+            (one.id, &two.public_key, Some(&login_key)),
+        ] {
+            let refused = SigningKey::read(id, &one.private_key, public, login_key);
+            assert_eq!(refused.unwrap_err(), UnusableKey::Sealed { id });
+        }
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(crate) struct UserState {
     pub(crate) display_name: String,
     pub(crate) administrator: bool,
     pub(crate) disabled: bool,
+    /// Until when their API tokens work, for want of a provider's word.
+    pub(crate) vouch_expires: Option<OffsetDateTime>,
     /// What roles let them do that are bound to them or to their groups everywhere.
     pub(crate) everywhere: PermissionSet,
 }
@@ -55,6 +57,7 @@ impl UserState {
             display_name: user.display_name.as_str().to_owned(),
             administrator: user.administrator,
             disabled: user.disabled,
+            vouch_expires: user.vouch_expire_time,
             everywhere,
         }
     }
@@ -375,6 +378,7 @@ mod tests {
             display_name,
             administrator,
             disabled: false,
+            vouch_expires: None,
             everywhere: PermissionSet::NONE,
         })
     }
@@ -389,6 +393,7 @@ mod tests {
             login: ids.login,
             issued,
             expires: issued + 10 * MINUTE,
+            provider: None,
             stated: None,
         }
     }

@@ -29,6 +29,7 @@ pub fn status(error: &AuthError) -> Status {
         AuthError::TokenInvalid => plain(Code::Unauthenticated, ErrorReason::TokenInvalid, message),
         AuthError::TokenExpired => plain(Code::Unauthenticated, ErrorReason::TokenExpired, message),
         AuthError::TokenRevoked => plain(Code::Unauthenticated, ErrorReason::TokenRevoked, message),
+        AuthError::NotVouched => plain(Code::Unauthenticated, ErrorReason::ApiTokenNotVouched, message),
         AuthError::LoginFailed => plain(Code::Unauthenticated, ErrorReason::LoginFailed, message),
         AuthError::LoginThrottled { retry_after } => with_details(
             Code::ResourceExhausted,
@@ -98,6 +99,11 @@ mod tests {
         let retry_after = Duration::from_secs(42);
         let error_id = uuid::Uuid::nil();
         for (error, code, reason) in [
+            (
+                AuthError::NotVouched,
+                Code::Unauthenticated,
+                ErrorReason::ApiTokenNotVouched,
+            ),
             (
                 AuthError::CredentialsMissing,
                 Code::Unauthenticated,

@@ -8,13 +8,18 @@ use store::{Store, StoreError};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::login_key::LoginKey;
 use crate::logins::{MAX_ACCESS_TOKEN_LIFETIME, THROTTLE};
 use crate::signing_key::SigningKey;
+use crate::verifier::StartError;
 
 /// How long one of the tasks may take.
 const DEADLINE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a key verifies after it was replaced: others sign with it until they look, and what they signed lives for a while.
+const OVERLAP: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// How long things are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +30,8 @@ pub struct UpkeepOptions {
     pub signing_key_lifetime: Duration,
     /// How long logins are kept that have ended, or whose tokens have all expired. Default: 30 days.
     pub keep_logins: Duration,
+    /// How long groups are kept that a provider gave which no instance has in its configuration. Default: 1 day.
+    pub keep_unknown_providers: Duration,
 }
 
 impl Default for UpkeepOptions {
@@ -33,6 +40,7 @@ impl Default for UpkeepOptions {
             interval: HOUR,
             signing_key_lifetime: 30 * DAY,
             keep_logins: 30 * DAY,
+            keep_unknown_providers: DAY,
         }
     }
 }
@@ -43,17 +51,34 @@ pub struct Upkeep {
     store: Store,
     random: Arc<dyn Random>,
     options: UpkeepOptions,
+    login_key: Option<LoginKey>,
+    providers: Vec<String>,
 }
 
 impl Upkeep {
-    /// Upkeep of this database.
+    /// Upkeep of this database. New signing keys are sealed with the login key, where there is one.
     #[must_use]
-    pub fn new(store: Store, random: Arc<dyn Random>, options: UpkeepOptions) -> Self {
+    pub fn new(
+        store: Store,
+        random: Arc<dyn Random>,
+        options: UpkeepOptions,
+        login_key: Option<LoginKey>,
+    ) -> Self {
         Self {
             store,
             random,
             options,
+            login_key,
+            providers: Vec::new(),
         }
+    }
+
+    /// The same where these providers are configured. What others gave ends once no instance has had them for
+    /// [`UpkeepOptions::keep_unknown_providers`].
+    #[must_use]
+    pub fn with_providers(mut self, ids: Vec<String>) -> Self {
+        self.providers = ids;
+        self
     }
 
     /// A round now and one every interval, until it is cancelled. What fails is logged and tried in the next.
@@ -81,6 +106,16 @@ impl Upkeep {
         due("forgetting old attempts to log in", throttles).await;
         let logins = async { self.store.logins().prune(self.options.keep_logins).await };
         due("forgetting old logins", logins).await;
+        let providers = async {
+            let known = self.store.known_providers();
+            known.see(&self.providers).await?;
+            known.forget(self.options.keep_unknown_providers).await
+        };
+        due(
+            "ending memberships of providers that are not configured any more",
+            providers,
+        )
+        .await;
         due("replacing the signing key", self.replace_signing_key()).await;
         // Longer than anything it signed lives.
         let retired = async { self.store.signing_keys().prune(DAY).await };
@@ -88,15 +123,33 @@ impl Upkeep {
     }
 
     async fn replace_signing_key(&self) -> Result<u64, StoreError> {
-        let new = SigningKey::generate(&*self.random);
-        // Others sign with the old key until they look, and what they signed lives for a while.
-        let overlap = MAX_ACCESS_TOKEN_LIFETIME + HOUR;
+        let new = match SigningKey::generate(&*self.random, self.login_key.as_ref()) {
+            Ok(new) => new,
+            Err(error) => {
+                tracing::error!(%error, "the signing key is not replaced");
+                return Ok(0);
+            }
+        };
         let keys = self.store.signing_keys();
         let made = keys
-            .rotate_if_older(new, self.options.signing_key_lifetime, overlap)
+            .rotate_if_older(new, self.options.signing_key_lifetime, OVERLAP)
             .await?;
         Ok(u64::from(made.is_some()))
     }
+}
+
+/// Makes another key the one that signs, at once, sealed where there is a login key.
+///
+/// # Errors
+/// Where the config database fails.
+pub async fn replace_signing_key(
+    store: &Store,
+    random: &dyn Random,
+    login_key: Option<&LoginKey>,
+) -> Result<(), StartError> {
+    let new = SigningKey::generate(random, login_key)?;
+    store.signing_keys().rotate(new, OVERLAP).await?;
+    Ok(())
 }
 
 async fn due(what: &'static str, task: impl Future<Output = Result<u64, StoreError>>) {

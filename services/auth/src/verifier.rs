@@ -31,7 +31,7 @@ use crate::access_token::{AccessToken, Unverified};
 use crate::bearer::MAX_TOKEN_BYTES;
 use crate::error::AuthError;
 use crate::secret_token::{api_token_hash, hash, is_api_token};
-use crate::signing_key::{KeyId, MismatchedKey};
+use crate::signing_key::{KeyId, UnusableKey};
 use crate::standing::{ApiTokenState, Known, KnownApiToken, Standing, UserState};
 use crate::verifying_keys::{NoKey, VerifyingKeys};
 
@@ -76,7 +76,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// The key that signs is broken.
     #[error(transparent)]
-    Key(#[from] MismatchedKey),
+    Key(#[from] UnusableKey),
     /// Access tokens would outlive the memory of their revocation.
     #[error("access tokens live for at least a second and at most {} seconds", limit.as_secs())]
     Lifetime {
@@ -168,6 +168,11 @@ impl TokenVerifier {
 
     fn check_open(&self, caller: &Caller) -> Result<(), AuthError> {
         self.standing.check_caller(caller)?;
+        if matches!(caller.credential, CredentialKind::ApiToken { .. })
+            && let Known::Fresh(user) | Known::Stale(user) = self.standing.user(caller.user, Instant::now())
+        {
+            self.check_vouched(&user)?;
+        }
         let grace = match caller.credential {
             CredentialKind::AccessToken { .. } => self.options.stream_grace,
             CredentialKind::ApiToken { .. } => Duration::ZERO,
@@ -178,6 +183,14 @@ impl TokenVerifier {
             .and_then(|expires| expires.checked_add(grace.try_into().ok()?));
         match end {
             Some(end) if self.clock.now() >= end => Err(AuthError::TokenExpired),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether somebody's API tokens work: they may need the word of a provider.
+    fn check_vouched(&self, user: &UserState) -> Result<(), AuthError> {
+        match user.vouch_expires {
+            Some(expires) if self.clock.now() >= expires => Err(AuthError::NotVouched),
             _ => Ok(()),
         }
     }
@@ -195,7 +208,9 @@ impl TokenVerifier {
         self.standing.check_access_token(&token)?;
         let user = self.user(token.user, token.stated.as_ref()).await?;
         let credential = CredentialKind::AccessToken { login: token.login };
-        self.admit(caller(&user, credential, token.issued, Some(token.expires)))
+        let mut caller = caller(&user, credential, token.issued, Some(token.expires));
+        caller.provider = token.provider;
+        self.admit(caller)
     }
 
     /// An access token whose signature was checked before, by a key that is still good.
@@ -245,6 +260,7 @@ impl TokenVerifier {
         }
         self.standing.check_api_token(&token)?;
         let user = self.user(token.user, None).await?;
+        self.check_vouched(&user)?;
         let credential = CredentialKind::ApiToken { id: token.id };
         self.admit(caller(&user, credential, token.created, token.expires))
     }
@@ -367,6 +383,7 @@ fn caller(
         administrator: user.administrator,
         everywhere: user.everywhere,
         credential,
+        provider: None,
         issued,
         expires,
     }

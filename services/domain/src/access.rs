@@ -380,6 +380,8 @@ pub struct Caller {
     pub everywhere: PermissionSet,
     /// How the user was recognised.
     pub credential: CredentialKind,
+    /// The provider that the login was begun with; none for a password and an API token.
+    pub provider: Option<String>,
     /// When the credential was issued, on the config database's clock: a revocation of the user voids what
     /// came before it.
     pub issued: OffsetDateTime,
@@ -428,6 +430,7 @@ mod tests {
             credential: CredentialKind::AccessToken {
                 login: LoginId::generate(&random),
             },
+            provider: None,
             issued: OffsetDateTime::UNIX_EPOCH,
             expires: None,
         }

@@ -22,5 +22,6 @@ pub mod pin;
 pub mod random;
 pub mod session;
 pub mod settings;
+pub mod source_address;
 pub mod sql;
 pub mod username;

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thiserror::Error;
 
+/// An address and whether it is verified: one says nothing without the other.
+const ADDRESS: [&str; 2] = ["email", "email_verified"];
 /// Most groups of one person. More is taken for too many to be told.
 const MAX_GROUPS: usize = 1000;
 /// Longest group in bytes; longer ones are left out.
@@ -112,9 +114,18 @@ impl Claims {
         (groups.len() <= MAX_GROUPS).then_some(groups)
     }
 
-    /// Adds what another source says of the same subject; what is there already stays.
+    /// Adds what another source says of the same subject; what is there already stays. An address and whether it is verified are
+    /// taken from one source, where that says both, and never put together from two: they may be of two addresses.
     pub(crate) fn complete_with(&mut self, other: Value) {
-        if let (Value::Object(claims), Value::Object(other)) = (&mut self.0, other) {
+        if let (Value::Object(claims), Value::Object(mut other)) = (&mut self.0, other) {
+            let says_both =
+                |claims: &Map<String, Value>| ADDRESS.iter().all(|name| claims.contains_key(*name));
+            let says_any = ADDRESS.iter().any(|name| claims.contains_key(*name));
+            if says_both(&other) && !says_both(claims) {
+                claims.retain(|name, _| !ADDRESS.contains(&name.as_str()));
+            } else if says_any {
+                other.retain(|name, _| !ADDRESS.contains(&name.as_str()));
+            }
             for (name, value) in other {
                 claims.entry(name).or_insert(value);
             }
@@ -183,5 +194,47 @@ mod tests {
         assert!(has("ok", &["true"]));
         assert!(!has("o", &[""]));
         assert!(!has("none", &[""]));
+    }
+
+    #[test]
+    fn address_and_whether_it_is_verified_are_never_put_together_from_two_sources() {
+        let completed = |here: Value, there: Value| {
+            let mut claims = Claims(here);
+            claims.complete_with(there);
+            (
+                claims.0.get("email").cloned(),
+                claims.0.get("email_verified").cloned(),
+            )
+        };
+        let (ann, eve) = (json!("ann@example.com"), json!("eve@example.com"));
+        // The one says whose address, the other that another one is verified.
+        assert_eq!(
+            completed(json!({ "email": ann }), json!({ "email_verified": true })),
+            (Some(ann.clone()), None)
+        );
+        assert_eq!(
+            completed(json!({ "email_verified": true }), json!({ "email": ann })),
+            (None, Some(json!(true)))
+        );
+        // The other says both.
+        assert_eq!(
+            completed(
+                json!({ "email": ann }),
+                json!({ "email": eve, "email_verified": true })
+            ),
+            (Some(eve.clone()), Some(json!(true)))
+        );
+        assert_eq!(
+            completed(json!({}), json!({ "email": eve, "email_verified": false })),
+            (Some(eve.clone()), Some(json!(false)))
+        );
+        // Said already.
+        assert_eq!(
+            completed(
+                json!({ "email": ann, "email_verified": false }),
+                json!({ "email": eve, "email_verified": true })
+            ),
+            (Some(ann), Some(json!(false)))
+        );
     }
 }

@@ -24,6 +24,6 @@ pub use error::ProviderError;
 pub use http::{HttpClient, HttpClientError};
 pub use issuer::Issuer;
 pub use policy::{GroupRule, Identity, LoginPolicy, RequiredClaim};
-pub use provider::{Authorization, Provider, ProviderOptions};
+pub use provider::{Authorization, Provider, ProviderOptions, Renewed};
 pub use tokens::{Grant, ProviderToken};
 pub use workload::{WorkloadRule, Workloads};

@@ -78,6 +78,24 @@ pub struct Provider {
     pub(crate) issuer: Issuer,
 }
 
+/// What a provider gave for a refresh token. Nothing of it is believed yet.
+pub struct Renewed(CoreTokenResponse);
+
+impl Renewed {
+    /// What to ask with next, if the provider gave another one.
+    #[must_use]
+    pub fn refresh_token(&self) -> Option<ProviderToken> {
+        let token = self.0.refresh_token()?;
+        Some(ProviderToken(token.secret().clone().into()))
+    }
+}
+
+impl fmt::Debug for Renewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Renewed(..)")
+    }
+}
+
 type Client = CoreClient<
     EndpointSet,
     EndpointNotSet,
@@ -209,16 +227,12 @@ impl Provider {
         self.grant(answer, Some(&nonce), now).await
     }
 
-    /// Asks the provider again about somebody who logged in before.
+    /// Exchanges a refresh token of somebody who logged in before. What comes of it is to be kept at once: the token may have been
+    /// good for this once only.
     ///
     /// # Errors
     /// [`ProviderError::Refused`] with `invalid_grant` where the provider ended their login.
-    pub async fn refresh(
-        &self,
-        token: &ProviderToken,
-        subject: &str,
-        now: OffsetDateTime,
-    ) -> Result<Grant, ProviderError> {
+    pub async fn renew(&self, token: &ProviderToken) -> Result<Renewed, ProviderError> {
         let client = self.client().await?;
         let old = RefreshToken::new(token.0.expose_secret().to_owned());
         let answer = client
@@ -227,7 +241,20 @@ impl Provider {
             .request_async(self.issuer.http())
             .await
             .map_err(|error| self.token_error(error))?;
-        let grant = self.grant(answer, None, now).await?;
+        Ok(Renewed(answer))
+    }
+
+    /// What the provider says of somebody now.
+    ///
+    /// # Errors
+    /// Where its tokens cannot be believed, or it does not answer.
+    pub async fn read_renewed(
+        &self,
+        renewed: Renewed,
+        subject: &str,
+        now: OffsetDateTime,
+    ) -> Result<Grant, ProviderError> {
+        let grant = self.grant(renewed.0, None, now).await?;
         if grant.claims.top_text("sub") != Some(subject) {
             return Err(ProviderError::invalid("it is another subject's"));
         }

@@ -202,6 +202,7 @@ impl AuditedOpening {
 fn describe(entry: &mut Entry, caller: &Caller) {
     entry.user_id = Some(caller.user);
     entry.username.clone_from(&caller.username);
+    entry.provider = caller.provider.clone().unwrap_or_default();
     entry.credential = match caller.credential {
         CredentialKind::AccessToken { login } => format!("logins/{login}"),
         CredentialKind::ApiToken { id } => format!("apiTokens/{id}"),

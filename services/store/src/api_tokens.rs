@@ -186,7 +186,7 @@ impl ApiTokens<'_> {
              t.expire_time, t.revoke_time, t.last_use_time, \
              coalesce(t.expire_time <= clock_timestamp(), false) AS expired, \
              u.id, u.username, u.display_name, u.administrator, u.disabled, u.version, u.create_time, \
-             u.update_time \
+             u.update_time, u.vouch_expire_time \
              FROM pgmoor.api_tokens AS t JOIN pgmoor.users AS u ON u.id = t.user_id WHERE t.hash = $1",
         )
         .bind(hash.as_slice())

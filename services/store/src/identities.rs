@@ -4,6 +4,8 @@
 //! the caller says that it is verified and may. An administrator that a provider's groups made stops being one with them; one
 //! that somebody made stays.
 
+use std::time::Duration;
+
 use domain::id::UserId;
 use domain::name::DisplayName;
 use domain::username::Username;
@@ -14,6 +16,7 @@ use uuid::Uuid;
 use crate::Store;
 use crate::counter::Counter;
 use crate::error::{StoreError, store_variant, violated_constraint};
+use crate::vouching::vouch;
 
 /// Somebody who logged in at a provider, whom its policy lets in.
 #[derive(Debug, Clone)]
@@ -32,6 +35,8 @@ pub struct ProvenIdentity {
     pub administrator: bool,
     /// The user to make where there is none; `None` where none is made.
     pub new_user: Option<IdentityUser>,
+    /// How long the word of the provider keeps the user's API tokens working.
+    pub vouched_for: Duration,
 }
 
 /// A user to make for an identity.
@@ -43,6 +48,37 @@ pub struct IdentityUser {
     pub username: Username,
     /// What people call the user.
     pub display_name: DisplayName,
+}
+
+/// The user of an identity, and what became of them by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedIdentity {
+    /// The user.
+    pub user_id: UserId,
+    /// What changed.
+    pub changes: IdentityChanges,
+}
+
+/// What an identity's word changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdentityChanges {
+    /// How the identity came to its user, where it had none before.
+    pub begun: Option<Begun>,
+    /// Groups that the user is in now.
+    pub joined: Vec<Uuid>,
+    /// Groups that the user is in no more.
+    pub left: Vec<Uuid>,
+    /// Whether the user became an administrator, or stopped being one.
+    pub administrator: Option<bool>,
+}
+
+/// How an identity came to its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// The user was made for it.
+    Created,
+    /// The user had been invited.
+    Linked,
 }
 
 /// Why an identity leads to no user.
@@ -84,7 +120,7 @@ impl Identities<'_> {
     ///
     /// # Errors
     /// [`ResolveIdentityError`] by cause.
-    pub async fn resolve(&self, proven: ProvenIdentity) -> Result<UserId, ResolveIdentityError> {
+    pub async fn resolve(&self, proven: ProvenIdentity) -> Result<ResolvedIdentity, ResolveIdentityError> {
         let mut connection = self.store.acquire().await?;
         let mut tx = connection.begin().await?;
         // Two first logins at once must not make two users.
@@ -98,9 +134,14 @@ impl Identities<'_> {
                 .bind(&proven.subject)
                 .fetch_optional(&mut *tx)
                 .await?;
+        let mut changes = IdentityChanges::default();
         let user = match known {
             Some(user) => user,
-            None => link_or_create(&mut tx, &proven).await?,
+            None => {
+                let (user, begun) = link_or_create(&mut tx, &proven).await?;
+                changes.begun = Some(begun);
+                user
+            }
         };
         let disabled: bool = sqlx::query_scalar("SELECT disabled FROM pgmoor.users WHERE id = $1")
             .bind(user)
@@ -109,18 +150,22 @@ impl Identities<'_> {
         if disabled {
             return Err(ResolveIdentityError::UserDisabled);
         }
-        follow_administrator(&mut tx, user, &proven).await?;
+        vouch(&mut tx, user, proven.vouched_for).await?;
+        changes.administrator = follow_administrator(&mut tx, user, &proven).await?;
         // Last: it may lock the revision of policies, which changes of users lock last too.
-        write_groups(&mut tx, user, &proven).await?;
+        (changes.joined, changes.left) = write_groups(&mut tx, user, &proven).await?;
         tx.commit().await?;
-        Ok(UserId::from_uuid(user))
+        Ok(ResolvedIdentity {
+            user_id: UserId::from_uuid(user),
+            changes,
+        })
     }
 }
 
 async fn link_or_create(
     tx: &mut PgConnection,
     proven: &ProvenIdentity,
-) -> Result<Uuid, ResolveIdentityError> {
+) -> Result<(Uuid, Begun), ResolveIdentityError> {
     let invited: Option<Uuid> = sqlx::query_scalar(
         // An invitation is taken up once: an address may be given to somebody else later.
         "SELECT id FROM pgmoor.users AS u WHERE email = $1 AND kind = 'person' AND NOT EXISTS \
@@ -129,8 +174,8 @@ async fn link_or_create(
     .bind(&proven.email)
     .fetch_optional(&mut *tx)
     .await?;
-    let user = match (invited, &proven.new_user) {
-        (Some(user), _) => user,
+    let (user, begun) = match (invited, &proven.new_user) {
+        (Some(user), _) => (user, Begun::Linked),
         (None, Some(new)) => {
             let inserted = sqlx::query(
                 "INSERT INTO pgmoor.users (id, username, username_key, display_name) VALUES ($1, $2, $3, $4)",
@@ -142,7 +187,7 @@ async fn link_or_create(
             .execute(&mut *tx)
             .await;
             match inserted {
-                Ok(_) => new.id.as_uuid(),
+                Ok(_) => (new.id.as_uuid(), Begun::Created),
                 Err(error) if violated_constraint(&error) == Some("users_username_key") => {
                     return Err(ResolveIdentityError::UsernameTaken);
                 }
@@ -158,11 +203,18 @@ async fn link_or_create(
         .bind(&proven.provider)
         .execute(tx)
         .await?;
-    Ok(user)
+    Ok((user, begun))
 }
 
+/// Groups that somebody is in now, and those that they are in no more.
+type JoinedAndLeft = (Vec<Uuid>, Vec<Uuid>);
+
 /// Replaces the groups of the provider. What did not change is not written again.
-async fn write_groups(tx: &mut PgConnection, user: Uuid, proven: &ProvenIdentity) -> Result<(), sqlx::Error> {
+async fn write_groups(
+    tx: &mut PgConnection,
+    user: Uuid,
+    proven: &ProvenIdentity,
+) -> Result<JoinedAndLeft, sqlx::Error> {
     let (values, names): (Vec<&str>, Vec<Option<&str>>) = proven
         .groups
         .iter()
@@ -201,7 +253,7 @@ async fn follow_groups(
     user: Uuid,
     source: &str,
     groups: &[&str],
-) -> Result<(), sqlx::Error> {
+) -> Result<JoinedAndLeft, sqlx::Error> {
     sqlx::query(
         "INSERT INTO pgmoor.groups (id, display_name) SELECT gen_random_uuid(), name FROM unnest($1::text[]) AS name \
          ON CONFLICT ON CONSTRAINT groups_display_name_key DO NOTHING",
@@ -209,29 +261,29 @@ async fn follow_groups(
     .bind(groups)
     .execute(&mut *tx)
     .await?;
-    let left = sqlx::query(
+    let left: Vec<Uuid> = sqlx::query_scalar(
         "DELETE FROM pgmoor.group_members AS m USING pgmoor.groups AS g WHERE g.id = m.group_id \
-         AND m.user_id = $1 AND m.source = $2 AND NOT g.display_name = ANY ($3)",
+         AND m.user_id = $1 AND m.source = $2 AND NOT g.display_name = ANY ($3) RETURNING g.id",
     )
     .bind(user)
     .bind(source)
     .bind(groups)
-    .execute(&mut *tx)
+    .fetch_all(&mut *tx)
     .await?;
-    let joined = sqlx::query(
+    let joined: Vec<Uuid> = sqlx::query_scalar(
         "INSERT INTO pgmoor.group_members (group_id, user_id, source) \
          SELECT id, $1, $2 FROM pgmoor.groups WHERE display_name = ANY ($3) \
-         ON CONFLICT ON CONSTRAINT group_members_pkey DO NOTHING",
+         ON CONFLICT ON CONSTRAINT group_members_pkey DO NOTHING RETURNING group_id",
     )
     .bind(user)
     .bind(source)
     .bind(groups)
-    .execute(&mut *tx)
+    .fetch_all(&mut *tx)
     .await?;
-    if left.rows_affected() + joined.rows_affected() > 0 {
+    if !left.is_empty() || !joined.is_empty() {
         Counter::Policy.next(tx).await?;
     }
-    Ok(())
+    Ok((joined, left))
 }
 
 /// Makes an administrator of the user, or a member of one that this provider's groups had made. The last enabled administrator
@@ -240,9 +292,9 @@ async fn follow_administrator(
     tx: &mut PgConnection,
     user: Uuid,
     proven: &ProvenIdentity,
-) -> Result<(), sqlx::Error> {
+) -> Result<Option<bool>, sqlx::Error> {
     if proven.administrator {
-        sqlx::query(
+        let made = sqlx::query(
             "UPDATE pgmoor.users SET administrator = true, administrator_provider = $2, version = version + 1, \
              update_time = clock_timestamp() WHERE id = $1 AND NOT administrator",
         )
@@ -250,7 +302,7 @@ async fn follow_administrator(
         .bind(&proven.provider)
         .execute(tx)
         .await?;
-        return Ok(());
+        return Ok((made.rows_affected() == 1).then_some(true));
     }
     let made: bool = sqlx::query_scalar(
         "SELECT coalesce(administrator_provider = $2, false) FROM pgmoor.users WHERE id = $1",
@@ -260,7 +312,7 @@ async fn follow_administrator(
     .fetch_one(&mut *tx)
     .await?;
     if !made {
-        return Ok(());
+        return Ok(None);
     }
     // As with every change that could take the last one away: all of them are locked, in one order.
     let administrators: Vec<Uuid> = sqlx::query_scalar(
@@ -270,9 +322,9 @@ async fn follow_administrator(
     .await?;
     if administrators == [user] {
         tracing::warn!(user.id = %user, "the last administrator lost the group that makes one, and stays one");
-        return Ok(());
+        return Ok(None);
     }
-    sqlx::query(
+    let ended = sqlx::query(
         "UPDATE pgmoor.users SET administrator = false, administrator_provider = NULL, version = version + 1, \
          update_time = clock_timestamp() WHERE id = $1 AND administrator_provider = $2",
     )
@@ -280,5 +332,5 @@ async fn follow_administrator(
     .bind(&proven.provider)
     .execute(tx)
     .await?;
-    Ok(())
+    Ok((ended.rows_affected() == 1).then_some(false))
 }

@@ -50,6 +50,7 @@ pub mod identities;
 pub mod inspection_policies;
 pub mod instance_owners;
 pub mod instances;
+pub mod known_providers;
 pub mod limits;
 mod login;
 pub mod login_attempts;
@@ -71,6 +72,7 @@ pub mod settings;
 pub mod signing_keys;
 pub mod succession;
 pub mod users;
+pub mod vouching;
 
 use std::sync::Arc;
 use std::time::Duration;

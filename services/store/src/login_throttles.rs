@@ -92,6 +92,27 @@ impl LoginThrottles<'_> {
         Ok(())
     }
 
+    /// Takes one attempt back, after it succeeded: the others of the key stay counted.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn take_back(&self, key: &str) -> Result<(), StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let sql = "UPDATE pgmoor.login_throttles SET attempts = attempts - 1 WHERE key = $1 AND attempts > 1";
+        let lowered = sqlx::query(sql)
+            .bind(bounded(key))
+            .execute(&mut *connection)
+            .await?;
+        if lowered.rows_affected() == 0 {
+            let sql = "DELETE FROM pgmoor.login_throttles WHERE key = $1 AND attempts = 1";
+            sqlx::query(sql)
+                .bind(bounded(key))
+                .execute(&mut *connection)
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Forgets windows that began longer than `age` ago, which must be at least a window. Returns how many
     /// there were.
     ///

@@ -70,6 +70,8 @@ pub struct Login {
     pub id: LoginId,
     /// Whose it is.
     pub user: User,
+    /// The provider it was begun with; none for a password.
+    pub provider: Option<String>,
     /// When its refresh token stops working if it is not used.
     pub refresh_token_expire_time: OffsetDateTime,
 }
@@ -202,6 +204,7 @@ impl Logins<'_> {
         Ok(Login {
             id: new.id,
             user,
+            provider: new.origin.provider.map(|it| it.provider),
             refresh_token_expire_time,
         })
     }
@@ -220,14 +223,14 @@ impl Logins<'_> {
         let mut connection = self.store.acquire().await?;
         let mut tx = connection.begin().await?;
         // The login is what two uses of its tokens have in common: lock it, then look at the token.
-        let login: Option<(Uuid, Uuid, bool)> = sqlx::query_as(
-            "SELECT id, user_id, end_time IS NOT NULL FROM pgmoor.logins \
+        let login: Option<(Uuid, Uuid, bool, Option<String>)> = sqlx::query_as(
+            "SELECT id, user_id, end_time IS NOT NULL, provider FROM pgmoor.logins \
              WHERE id = (SELECT login_id FROM pgmoor.refresh_tokens WHERE hash = $1) FOR UPDATE",
         )
         .bind(hash.as_slice())
         .fetch_optional(&mut *tx)
         .await?;
-        let Some((login_id, user_id, ended)) = login else {
+        let Some((login_id, user_id, ended, provider)) = login else {
             return Ok(Refresh::Unknown);
         };
         let (login_id, user_id) = (LoginId::from_uuid(login_id), UserId::from_uuid(user_id));
@@ -277,6 +280,7 @@ impl Logins<'_> {
         Ok(Refresh::Rotated(Login {
             id: login_id,
             user,
+            provider,
             refresh_token_expire_time,
         }))
     }
@@ -294,6 +298,29 @@ impl Logins<'_> {
         }
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Whether somebody of this name, as it is compared, has logged in from this address or network within `age`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn knows_address(
+        &self,
+        username_key: &str,
+        is_same: impl Fn(&str) -> bool,
+        age: Duration,
+    ) -> Result<bool, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let addresses: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT l.address FROM pgmoor.logins AS l JOIN pgmoor.users AS u ON u.id = l.user_id \
+             WHERE u.username_key = $1 AND l.address IS NOT NULL \
+             AND l.create_time > clock_timestamp() - make_interval(secs => $2) LIMIT 1000",
+        )
+        .bind(username_key)
+        .bind(seconds(age))
+        .fetch_all(&mut *connection)
+        .await?;
+        Ok(addresses.iter().any(|address| is_same(address)))
     }
 
     /// Forgets logins that ended longer than `age` ago or whose tokens all expired then. Returns how many

@@ -120,6 +120,43 @@ impl ProviderSessions<'_> {
         })
     }
 
+    /// The login with this unused refresh token, where it was begun at a provider `after` ago or earlier, and there is nothing to
+    /// ask that provider with.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn too_old(
+        &self,
+        refresh_token: &TokenHash,
+        after: Duration,
+    ) -> Result<Option<LoginId>, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let login: Option<Uuid> = sqlx::query_scalar(
+            "SELECT l.id FROM pgmoor.logins AS l JOIN pgmoor.refresh_tokens AS t ON t.login_id = l.id \
+             WHERE t.hash = $1 AND t.use_time IS NULL AND l.end_time IS NULL AND l.provider IS NOT NULL \
+             AND l.provider_token IS NULL AND l.create_time + make_interval(secs => $2) <= clock_timestamp()",
+        )
+        .bind(refresh_token.as_slice())
+        .bind(seconds(after))
+        .fetch_optional(&mut *connection)
+        .await?;
+        Ok(login.map(LoginId::from_uuid))
+    }
+
+    /// Keeps what the provider is asked with next, as soon as it gave it: what went before may be of no use any more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keep_token(&self, login: LoginId, provider_token: &[u8]) -> Result<(), StoreError> {
+        let mut connection = self.store.acquire().await?;
+        sqlx::query("UPDATE pgmoor.logins SET provider_token = $2 WHERE id = $1 AND end_time IS NULL")
+            .bind(login.as_uuid())
+            .bind(provider_token)
+            .execute(&mut *connection)
+            .await?;
+        Ok(())
+    }
+
     /// Writes down that the provider said all is well, and with what it is asked next.
     ///
     /// # Errors

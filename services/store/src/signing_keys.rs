@@ -3,14 +3,16 @@
 //! Invariant: one key signs; the ones before it verify until they are retired. Private halves are for the
 //! role `pgmoor_api`.
 
+mod private_key;
+
 use std::fmt;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretBox};
 use sqlx::{Connection as _, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use self::private_key::PrivateKey;
 use crate::counter::Counter;
 use crate::error::{Inconsistency, StoreError};
 use crate::{Store, seconds};
@@ -22,8 +24,8 @@ pub type SigningKeyId = Uuid;
 pub struct NewSigningKey {
     /// The id.
     pub id: SigningKeyId,
-    /// The Ed25519 private key (RFC 8032: the seed).
-    pub private_key: SecretBox<[u8; 32]>,
+    /// The Ed25519 private key.
+    pub private_key: PrivateKey,
     /// The Ed25519 public key.
     pub public_key: [u8; 32],
 }
@@ -33,7 +35,7 @@ pub struct SigningKey {
     /// The id.
     pub id: SigningKeyId,
     /// The Ed25519 private key.
-    pub private_key: SecretBox<[u8; 32]>,
+    pub private_key: PrivateKey,
     /// The Ed25519 public key.
     pub public_key: [u8; 32],
     /// When it was made.
@@ -228,7 +230,7 @@ async fn insert(tx: &mut PgConnection, new: &NewSigningKey) -> Result<SigningKey
          RETURNING id, private_key, public_key, create_time",
     )
     .bind(new.id)
-    .bind(new.private_key.expose_secret().as_slice())
+    .bind(new.private_key.as_bytes())
     .bind(new.public_key.as_slice())
     .fetch_one(tx)
     .await
@@ -248,7 +250,8 @@ impl TryFrom<SigningKeyRow> for SigningKey {
     fn try_from(row: SigningKeyRow) -> Result<Self, Inconsistency> {
         Ok(Self {
             id: row.id,
-            private_key: SecretBox::new(Box::new(raw_key(row.private_key, "private_key", row.id)?)),
+            private_key: PrivateKey::read(row.private_key)
+                .ok_or_else(|| Inconsistency::new("signing_keys", "private_key", row.id))?,
             public_key: raw_key(row.public_key, "public_key", row.id)?,
             create_time: row.create_time,
         })

@@ -38,6 +38,8 @@ pub struct User {
     pub update_time: OffsetDateTime,
     /// Changes with every change.
     pub etag: Etag,
+    /// Until when their API tokens work, for want of a provider's word; `None` where none is needed, or it was not asked for.
+    pub vouch_expire_time: Option<OffsetDateTime>,
 }
 
 /// A user to make.
@@ -179,7 +181,7 @@ impl Users<'_> {
     pub async fn get(&self, id: UserId) -> Result<Option<User>, StoreError> {
         let mut connection = self.store.acquire().await?;
         let row: Option<UserRow> = sqlx::query_as(
-            "SELECT id, username, display_name, administrator, disabled, version, create_time, update_time \
+            "SELECT id, username, display_name, administrator, disabled, version, create_time, update_time, vouch_expire_time \
              FROM pgmoor.users WHERE id = $1",
         )
         .bind(id.as_uuid())
@@ -196,7 +198,7 @@ impl Users<'_> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
         let mut connection = self.store.acquire().await?;
         let rows: Vec<UserRow> = sqlx::query_as(
-            "SELECT id, username, display_name, administrator, disabled, version, create_time, update_time \
+            "SELECT id, username, display_name, administrator, disabled, version, create_time, update_time, vouch_expire_time \
              FROM pgmoor.users WHERE id = ANY($1)",
         )
         .bind(ids)
@@ -333,8 +335,8 @@ impl Users<'_> {
         let mut connection = self.store.acquire().await?;
         let mut tx = connection.begin().await?;
         let row: Option<UserRow> = sqlx::query_as(
-            "UPDATE pgmoor.users SET password_hash = $2, version = version + 1, update_time = \
-             clock_timestamp() \
+            "UPDATE pgmoor.users SET password_hash = $2, vouch_expire_time = NULL, version = version + 1, \
+             update_time = clock_timestamp() \
              WHERE id = $1 \
              RETURNING id, username, display_name, administrator, disabled, version, create_time, \
              update_time",
@@ -411,6 +413,9 @@ pub(crate) struct UserRow {
     version: i64,
     create_time: OffsetDateTime,
     update_time: OffsetDateTime,
+    /// Read where tokens are checked, and nowhere else.
+    #[sqlx(default)]
+    vouch_expire_time: Option<OffsetDateTime>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -434,6 +439,7 @@ impl TryFrom<UserRow> for User {
             create_time: row.create_time,
             update_time: row.update_time,
             etag: Etag::of(row.version),
+            vouch_expire_time: row.vouch_expire_time,
         })
     }
 }

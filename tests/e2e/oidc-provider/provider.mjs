@@ -20,6 +20,8 @@ function newKey() {
   return { ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig', alg: 'ES256' };
 }
 
+let rotateTokens = false;
+let failUserinfo = false;
 let requests = {};
 const cookieKey = randomUUID();
 let handle;
@@ -36,6 +38,7 @@ function build(key) {
     enabledJWA: { idTokenSigningAlgValues: ['ES256'] },
     cookies: { keys: [cookieKey] },
     pkce: { required: () => true },
+    rotateRefreshToken: () => rotateTokens,
     claims: {
       openid: ['sub'],
       profile: ['name', 'preferred_username', 'groups', 'department', '_claim_names'],
@@ -64,6 +67,8 @@ async function control(request, response) {
   if (order.forget) for (const id of order.forget) delete accounts[id];
   if (order.skewSeconds !== undefined) skew = order.skewSeconds * 1000;
   if (order.rotateKey) build(newKey());
+  if (order.rotateTokens !== undefined) rotateTokens = order.rotateTokens;
+  if (order.failUserinfo !== undefined) failUserinfo = order.failUserinfo;
   const counted = requests;
   if (order.resetRequests) requests = {};
   response.setHeader('content-type', 'application/json');
@@ -78,5 +83,10 @@ createServer((request, response) => {
     return;
   }
   requests[path] = (requests[path] ?? 0) + 1;
+  if (failUserinfo && path === '/me') {
+    response.statusCode = 503;
+    response.end();
+    return;
+  }
   handle(request, response);
 }).listen(options.port, '127.0.0.1', () => console.log(`serves ${issuer}`));

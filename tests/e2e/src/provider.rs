@@ -81,7 +81,7 @@ impl OpenIdProvider {
         self.process.log_text()
     }
 
-    /// Changes it: `accounts`, `forget`, `skewSeconds`, `rotateKey`, `resetRequests`. Answers how often each path was asked for.
+    /// Changes it: `accounts`, `forget`, `skewSeconds`, `rotateKey`, `rotateTokens`, `failUserinfo`, `resetRequests`. Answers how often each path was asked for.
     ///
     /// # Panics
     /// When it refuses.

@@ -7,4 +7,6 @@ mod hostile;
 mod outages;
 mod spine;
 mod terminal;
+mod trail;
+mod vouching;
 mod workloads;

@@ -41,7 +41,7 @@ impl TrustedHops {
     }
 
     /// The address a request came from; empty where it came over no network.
-    pub(super) fn address(&self, parts: &Parts) -> String {
+    pub(crate) fn address(&self, parts: &Parts) -> String {
         let Some(peer) = peer(parts) else {
             return String::new();
         };

@@ -1,11 +1,11 @@
 //! A call from its first byte to its record.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use ::audit::{AuditLog, Entry, Kind, Place, Unavailable};
 use auth::Seen;
 use domain::access::{Caller, CredentialKind};
+use domain::source_address;
 use http::request::Parts;
 use parking_lot::Mutex;
 use rpc::error;
@@ -134,18 +134,12 @@ impl OpenCall {
         }
     }
 
-    /// Whose refusals are counted together: a user's, or those from an address. Whoever has one of IPv6 has 2^64.
+    /// Whose refusals are counted together: a user's, or those from an address.
     fn source(&self) -> String {
         if let Some(caller) = self.seen.caller() {
             return format!("users/{}", caller.user);
         }
-        match self.address.parse() {
-            Ok(IpAddr::V6(address)) => {
-                let network = address.to_bits() >> 64 << 64;
-                format!("{}/64", Ipv6Addr::from_bits(network))
-            }
-            _ => self.address.clone(),
-        }
+        source_address::block(&self.address)
     }
 
     fn entry(&self, kind: Kind) -> Entry {
@@ -180,6 +174,7 @@ impl Drop for OpenCall {
 fn describe(entry: &mut Entry, caller: &Caller) {
     entry.user_id = Some(caller.user);
     entry.username.clone_from(&caller.username);
+    entry.provider = caller.provider.clone().unwrap_or_default();
     entry.credential = match caller.credential {
         CredentialKind::AccessToken { login } => format!("logins/{login}"),
         CredentialKind::ApiToken { id } => format!("apiTokens/{id}"),

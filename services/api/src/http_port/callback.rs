@@ -3,6 +3,7 @@
 use ::auth::provider_logins::{CallbackEnd, CallbackQuery};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::Response;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -16,13 +17,15 @@ pub(super) async fn callback(
     State(port): State<HttpPort>,
     Path(provider): Path<String>,
     RawQuery(query): RawQuery,
+    request: Parts,
 ) -> Response {
-    let Some(query) = read(query.as_deref().unwrap_or_default()) else {
+    let Some(mut query) = read(query.as_deref().unwrap_or_default()) else {
         return pages::failed(
             StatusCode::BAD_REQUEST,
             "This address is not one a provider sends.",
         );
     };
+    query.address = port.address(&request);
     match port.provider_logins.callback(&provider, query).await {
         Ok(CallbackEnd::Confirm(confirmation)) => {
             confirm::ask(&confirmation, port.provider_logins.is_external_url_secure())

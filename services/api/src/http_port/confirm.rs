@@ -7,6 +7,7 @@ use ::auth::provider_logins::{Confirmation, Decided, Decision};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::{COOKIE, SET_COOKIE};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -42,13 +43,14 @@ pub(super) fn ask(confirmation: &Confirmation, is_secure: bool) -> Response {
 }
 
 /// Takes the answer.
-pub(super) async fn confirm(State(port): State<HttpPort>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn confirm(State(port): State<HttpPort>, request: Parts, body: Bytes) -> Response {
+    let headers = &request.headers;
     let is_secure = port.provider_logins.is_external_url_secure();
     let from_elsewhere = headers
         .get("sec-fetch-site")
         .is_some_and(|site| site.as_bytes() != b"same-origin");
     let answer = read(&body).and_then(|(token, decision)| {
-        let cookie = cookie(&headers, &cookie_name(&token, is_secure)?)?;
+        let cookie = cookie(headers, &cookie_name(&token, is_secure)?)?;
         Some((SecretString::from(token), SecretString::from(cookie), decision))
     });
     let Some((token, cookie, decision)) = answer.filter(|_| !from_elsewhere) else {
@@ -57,7 +59,12 @@ pub(super) async fn confirm(State(port): State<HttpPort>, headers: HeaderMap, bo
             "This is no answer of the browser that was asked. Begin the login again.",
         );
     };
-    match port.provider_logins.decide(&token, &cookie, decision).await {
+    let address = port.address(&request);
+    let decided = port
+        .provider_logins
+        .decide(&token, &cookie, decision, &address)
+        .await;
+    match decided {
         Ok(Decided::Confirmed) => pages::done(),
         Ok(Decided::Declined) => pages::declined(),
         Ok(Decided::Unknown) => pages::failed(

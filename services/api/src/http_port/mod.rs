@@ -4,40 +4,55 @@
 //! Invariant: no page repeats anything of the request, what clients and providers say is shown as text, and no address leads
 //! anywhere but to the port on the loopback that the login was begun with.
 
+mod brief;
 mod callback;
 mod confirm;
+mod connections;
 mod pages;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::auth::{ProviderLogins, published_keys};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use store::Store;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
+use self::brief::Brief;
+use self::connections::Bounds;
+use crate::audited::TrustedHops;
+
 /// Most requests at once; others wait for their turn, and browsers are patient.
 const CONCURRENT: usize = 256;
-/// How long requests may take once the server is to stop.
-const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
 /// What the handlers work with.
 #[derive(Debug, Clone)]
 pub(crate) struct HttpPort {
     pub(crate) store: Store,
     pub(crate) provider_logins: Arc<ProviderLogins>,
+    /// Who is believed about where browsers are.
+    pub(crate) trusted_hops: TrustedHops,
+    pub(crate) kept: Arc<Kept>,
+}
+
+/// What is asked of the config database once for many.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    keys: Brief<Option<String>>,
+    health: Brief<StatusCode>,
 }
 
 impl HttpPort {
     /// Serves until `stop`.
-    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let router = Router::new()
             .route("/oidc/callback/{provider}", get(callback::callback))
             .route("/oidc/confirm", post(confirm::confirm))
@@ -47,42 +62,45 @@ impl HttpPort {
             .layer(DefaultBodyLimit::max(confirm::MAX_FORM_BYTES))
             .layer(GlobalConcurrencyLimitLayer::new(CONCURRENT))
             .with_state(self);
-        let stopped = stop.clone();
-        let served =
-            axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });
-        let cut_off = async {
-            stop.cancelled().await;
-            tokio::time::sleep(LAST_ANSWERS).await;
-        };
-        tokio::select! {
-            served = served.into_future() => served,
-            // A connection that stays open keeps nothing from stopping.
-            () = cut_off => Ok(()),
-        }
+        connections::serve(listener, router, Bounds::default(), stop).await;
+    }
+
+    /// Where a browser is.
+    fn address(&self, request: &Parts) -> String {
+        self.trusted_hops.address(request)
     }
 }
 
 /// The public keys of access tokens.
 async fn jwks(State(port): State<HttpPort>) -> Response {
-    match published_keys(&port.store).await {
-        Ok(keys) => {
+    let asked = port.kept.keys.get(Instant::now(), async {
+        match published_keys(&port.store).await {
+            Ok(keys) => Some(keys.to_string()),
+            Err(error) => {
+                tracing::warn!(%error, "the keys cannot be published");
+                None
+            }
+        }
+    });
+    match asked.await {
+        Some(keys) => {
             let headers = [
                 (CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json")),
                 (CACHE_CONTROL, HeaderValue::from_static("public, max-age=60")),
             ];
-            (headers, keys.to_string()).into_response()
+            (headers, keys).into_response()
         }
-        Err(error) => {
-            tracing::warn!(%error, "the keys cannot be published");
-            StatusCode::SERVICE_UNAVAILABLE.into_response()
-        }
+        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 
 /// Whether the config database answers, for balancers that cannot ask by gRPC.
 async fn healthz(State(port): State<HttpPort>) -> StatusCode {
-    match port.store.ping().await {
-        Ok(()) => StatusCode::OK,
-        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
-    }
+    let asked = port.kept.health.get(Instant::now(), async {
+        match port.store.ping().await {
+            Ok(()) => StatusCode::OK,
+            Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    });
+    asked.await
 }

@@ -130,6 +130,7 @@ mod tests {
             credential: CredentialKind::AccessToken {
                 login: LoginId::generate(&random),
             },
+            provider: None,
             issued: OffsetDateTime::UNIX_EPOCH,
             expires: None,
         };

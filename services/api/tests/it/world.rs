@@ -190,6 +190,7 @@ impl Instance {
             random.clone(),
             passwords.clone(),
             LoginsOptions::default(),
+            None,
         );
         let provider_logins = ProviderLogins::none(store.clone(), random.clone(), Arc::new(SystemClock));
         let sessions = Arc::new(FakeSessions::default());

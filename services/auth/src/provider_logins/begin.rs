@@ -13,7 +13,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{Going, ProviderLogins};
+use super::{BY_ADDRESS, Going, ProviderLogins};
 use crate::error::AuthError;
 use crate::login_key::Purpose;
 
@@ -141,7 +141,8 @@ impl ProviderLogins {
     /// [`AuthError::Login`] by cause; [`AuthError::LoginThrottled`].
     pub async fn begin(&self, begin: BeginLogin) -> Result<BegunLogin, AuthError> {
         let provider = self.provider(&begin.provider)?;
-        self.count("start-login", begin.address.as_deref()).await?;
+        self.count("start-login", begin.address.as_deref(), BY_ADDRESS)
+            .await?;
         let failed = |error: ProviderError| {
             tracing::warn!(provider = begin.provider, %error, "a login cannot begin");
             AuthError::Login(error.into())

@@ -1,5 +1,6 @@
 //! The browser's return from a provider, on any instance.
 
+use domain::id::UserId;
 use domain::random;
 use oidc::{Provider, ProviderError};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -25,6 +26,8 @@ pub struct CallbackQuery {
     pub issuer: Option<String>,
     /// Why there is no code.
     pub error: Option<String>,
+    /// Where the browser is.
+    pub address: String,
 }
 
 /// What the browser is shown.
@@ -49,24 +52,43 @@ impl ProviderLogins {
     /// # Errors
     /// [`AuthError::Unavailable`].
     pub async fn callback(&self, provider: &str, query: CallbackQuery) -> Result<CallbackEnd, AuthError> {
+        let address = query.address.clone();
+        let (end, user) = self.go_on(provider, query).await?;
+        let failure = match &end {
+            CallbackEnd::Failed(failure) => Some(failure),
+            _ => None,
+        };
+        // What the address names is whatever somebody wrote.
+        let named = self.provider(provider).map_or("", Provider::id);
+        self.record_browser("callback", named, &address, user, failure);
+        Ok(end)
+    }
+
+    /// What the browser is shown, and who it turned out to be.
+    async fn go_on(
+        &self,
+        provider: &str,
+        query: CallbackQuery,
+    ) -> Result<(CallbackEnd, Option<UserId>), AuthError> {
+        let unknown = (CallbackEnd::Failed(LoginFailure::Unknown), None);
         let state = query.state.as_deref().filter(|state| state.len() <= MAX_BYTES);
-        let Some(state) = state else {
-            return Ok(CallbackEnd::Failed(LoginFailure::Unknown));
+        let (Some(state), Ok(_)) = (state, self.provider(provider)) else {
+            return Ok(unknown);
         };
         let hash = Sha256::digest(state).into();
         // The state of another provider's login is none here: the code that came with it may be for somebody else's eyes.
         let claimed = self.parts.store.login_attempts().claim(provider, &hash).await;
         let Some(attempt) = claimed.map_err(|error| self.store_error("claiming a login", &error))? else {
-            return Ok(CallbackEnd::Failed(LoginFailure::Unknown));
+            return Ok(unknown);
         };
         match self.finish(&attempt, query).await {
-            Ok(end) => Ok(end),
+            Ok((end, user)) => Ok((end, Some(user))),
             Err(AuthError::Login(failure)) => {
                 tracing::info!(login.attempt = %attempt.id, provider = attempt.provider, %failure, "a login failed");
                 let attempts = self.parts.store.login_attempts();
                 let failed = attempts.fail(attempt.id, &failure.to_stored()).await;
                 failed.map_err(|error| self.store_error("writing a failed login down", &error))?;
-                Ok(CallbackEnd::Failed(failure))
+                Ok((CallbackEnd::Failed(failure), None))
             }
             Err(error) => Err(error),
         }
@@ -76,7 +98,7 @@ impl ProviderLogins {
         &self,
         attempt: &ClaimedLoginAttempt,
         query: CallbackQuery,
-    ) -> Result<CallbackEnd, AuthError> {
+    ) -> Result<(CallbackEnd, UserId), AuthError> {
         let provider = self.provider(&attempt.provider)?;
         let refused = |error: ProviderError| self.refused(provider, error);
         provider
@@ -115,8 +137,10 @@ impl ProviderLogins {
             .await
             .map_err(refused)?;
         let admitted = self.admit(provider, &grant).await?;
+        let user = admitted.user;
         let Some(uri) = attempt.redirect_uri.clone() else {
-            return self.ask_to_confirm(provider, attempt, admitted).await;
+            let asked = self.ask_to_confirm(provider, attempt, admitted).await?;
+            return Ok((asked, user));
         };
         let code = data_encoding::HEXLOWER.encode(&random::bytes::<32>(&*self.parts.random));
         let outcome = LoginOutcome {
@@ -126,12 +150,10 @@ impl ProviderLogins {
         let attempts = self.parts.store.login_attempts();
         let completed = attempts.complete(attempt.id, outcome).await;
         if !completed.map_err(|error| self.store_error("writing a login down", &error))? {
-            return Ok(CallbackEnd::Failed(LoginFailure::Unknown));
+            return Ok((CallbackEnd::Failed(LoginFailure::Unknown), user));
         }
-        Ok(CallbackEnd::Redirect {
-            uri,
-            code: SecretString::from(code),
-        })
+        let code = SecretString::from(code);
+        Ok((CallbackEnd::Redirect { uri, code }, user))
     }
 
     /// A provider's refusal as a failure; the log has what was wrong.

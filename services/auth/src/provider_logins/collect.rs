@@ -12,7 +12,7 @@ use store::logins::{LoginOrigin, ProviderOrigin};
 use subtle::ConstantTimeEq as _;
 use tokio::time::{Instant, sleep};
 
-use super::{Going, ProviderLogins};
+use super::{Going, POLLS_BY_ADDRESS, ProviderLogins};
 use crate::error::AuthError;
 use crate::login_failure::LoginFailure;
 use crate::login_key::Purpose;
@@ -52,6 +52,8 @@ impl ProviderLogins {
         redirect_code: &SecretString,
         origin: LoginOrigin,
     ) -> Result<Collected, AuthError> {
+        self.count("poll-login", origin.address.as_deref(), POLLS_BY_ADDRESS)
+            .await?;
         let end = Instant::now() + LONGEST_WAIT;
         let seat = self.waiting.try_acquire().ok();
         loop {

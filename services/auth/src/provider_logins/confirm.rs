@@ -92,6 +92,7 @@ impl ProviderLogins {
         token: &SecretString,
         cookie: &SecretString,
         decision: Decision,
+        address: &str,
     ) -> Result<Decided, AuthError> {
         let hash = confirm_hash(token, cookie);
         let attempts = self.parts.store.login_attempts();
@@ -104,8 +105,17 @@ impl ProviderLogins {
         };
         let decided = decided.map_err(|error| self.store_error("writing a login down", &error))?;
         let Some(attempt) = decided else {
+            self.record_browser("confirm", "", address, None, Some(&LoginFailure::Unknown));
             return Ok(Decided::Unknown);
         };
+        let failure = (outcome == Decided::Declined).then_some(&LoginFailure::Declined);
+        self.record_browser(
+            "confirm",
+            &attempt.provider,
+            address,
+            Some(attempt.user_id),
+            failure,
+        );
         if outcome == Decided::Declined {
             tracing::warn!(
                 login.attempt = %attempt.id, provider = attempt.provider, user.id = %attempt.user_id,

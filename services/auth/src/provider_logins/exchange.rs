@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use store::logins::LoginOrigin;
 use time::OffsetDateTime;
 
-use super::ProviderLogins;
+use super::{BY_ADDRESS, ProviderLogins};
 use crate::error::AuthError;
 use crate::login_failure::LoginFailure;
 use crate::logins::Logins;
@@ -35,7 +35,8 @@ impl ProviderLogins {
         token: &SecretString,
         origin: LoginOrigin,
     ) -> Result<ExchangedToken, AuthError> {
-        self.count("exchange-token", origin.address.as_deref()).await?;
+        self.count("exchange-token", origin.address.as_deref(), BY_ADDRESS)
+            .await?;
         let admitted = self
             .parts
             .workloads

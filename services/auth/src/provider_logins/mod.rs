@@ -12,15 +12,18 @@ mod callback;
 mod collect;
 mod confirm;
 mod exchange;
+mod record;
 mod refresh;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::audit::AuditLog;
 use domain::clock::Clock;
 use domain::id::UserId;
 use domain::name::DisplayName;
 use domain::random::Random;
+use domain::source_address::block;
 use domain::username::Username;
 use oidc::{Grant, Identity, Provider, ProviderToken, Workloads};
 use secrecy::ExposeSecret as _;
@@ -47,6 +50,12 @@ const BY_ADDRESS: ThrottlePolicy = ThrottlePolicy {
     window: Duration::from_secs(15 * 60),
 };
 
+/// Questions for the end of logins from one address: each waits long, and others are answered at once.
+const POLLS_BY_ADDRESS: ThrottlePolicy = ThrottlePolicy {
+    limit: 10_000,
+    window: Duration::from_secs(15 * 60),
+};
+
 /// Questions that wait for the end of a login at once: each looks into the config database twice a second.
 const WAITING: usize = 256;
 
@@ -57,6 +66,10 @@ pub struct ProviderLoginsOptions {
     pub check_interval: Duration,
     /// How long a login goes on while its provider does not answer.
     pub unavailable_grace: Duration,
+    /// How long a login goes on whose provider cannot be asked again.
+    pub reauthenticate_after: Duration,
+    /// How long API tokens of somebody work after a provider vouched for them.
+    pub vouch_max_age: Duration,
 }
 
 /// What logins with providers are made of.
@@ -78,6 +91,8 @@ pub struct ProviderLoginsParts {
     pub external_url: Option<String>,
     /// How often providers are asked.
     pub options: ProviderLoginsOptions,
+    /// Where it is recorded what they say; nowhere without.
+    pub audit: Option<AuditLog>,
 }
 
 /// Logs people in with providers, and workloads with their own tokens.
@@ -119,7 +134,10 @@ impl ProviderLogins {
             options: ProviderLoginsOptions {
                 check_interval: Duration::from_secs(5 * 60),
                 unavailable_grace: Duration::from_secs(60 * 60),
+                reauthenticate_after: Duration::from_secs(12 * 60 * 60),
+                vouch_max_age: Duration::from_secs(30 * 24 * 60 * 60),
             },
+            audit: None,
         })
     }
 
@@ -172,7 +190,8 @@ impl ProviderLogins {
             // It matters only where there is no user yet.
             Err(failure) => (None, Some(failure)),
         };
-        let provider_token = self.seal_token(&identity, grant.refresh_token.as_ref())?;
+        let provider_token =
+            self.seal_token(&identity.issuer, &identity.subject, grant.refresh_token.as_ref())?;
         let proven = ProvenIdentity {
             provider: provider.id().to_owned(),
             issuer: identity.issuer.clone(),
@@ -181,14 +200,18 @@ impl ProviderLogins {
             groups: identity.groups,
             administrator: identity.administrator,
             new_user,
+            vouched_for: self.parts.options.vouch_max_age,
         };
         match self.parts.store.identities().resolve(proven).await {
-            Ok(user) => Ok(Admitted {
-                user,
-                issuer: identity.issuer,
-                subject: identity.subject,
-                provider_token,
-            }),
+            Ok(resolved) => {
+                self.record_changes(provider.id(), resolved.user_id, &resolved.changes);
+                Ok(Admitted {
+                    user: resolved.user_id,
+                    issuer: identity.issuer,
+                    subject: identity.subject,
+                    provider_token,
+                })
+            }
             Err(error) => Err(match (of_resolving(&error), unusable) {
                 (Some(LoginFailure::NotInvited), Some(unusable)) => unusable.into(),
                 (Some(failure), _) => failure.into(),
@@ -219,14 +242,12 @@ impl ProviderLogins {
 
     fn seal_token(
         &self,
-        identity: &Identity,
+        issuer: &str,
+        subject: &str,
         token: Option<&ProviderToken>,
     ) -> Result<Option<Vec<u8>>, AuthError> {
         let Some(token) = token else { return Ok(None) };
-        let purpose = Purpose::ProviderToken {
-            issuer: &identity.issuer,
-            subject: &identity.subject,
-        };
+        let purpose = Purpose::ProviderToken { issuer, subject };
         let key = self.key()?;
         Ok(key.seal(purpose, token.0.expose_secret(), &*self.parts.random))
     }
@@ -238,9 +259,14 @@ impl ProviderLogins {
     }
 
     /// Counts a call of somebody without credentials.
-    async fn count(&self, what: &str, address: Option<&str>) -> Result<(), AuthError> {
-        let key = format!("{what}:{}", address.unwrap_or("unknown"));
-        let attempt = self.parts.store.login_throttles().attempt(&key, BY_ADDRESS).await;
+    async fn count(
+        &self,
+        what: &str,
+        address: Option<&str>,
+        policy: ThrottlePolicy,
+    ) -> Result<(), AuthError> {
+        let key = format!("{what}:{}", block(address.unwrap_or("unknown")));
+        let attempt = self.parts.store.login_throttles().attempt(&key, policy).await;
         match attempt.map_err(|error| self.store_error("counting a login", &error))? {
             Attempt::Allowed => Ok(()),
             Attempt::Throttled { retry_after } => Err(AuthError::LoginThrottled { retry_after }),
@@ -249,7 +275,7 @@ impl ProviderLogins {
 
     /// Forgets what was counted, after a call that succeeded.
     async fn forget(&self, what: &str, address: Option<&str>) {
-        let key = format!("{what}:{}", address.unwrap_or("unknown"));
+        let key = format!("{what}:{}", block(address.unwrap_or("unknown")));
         if let Err(error) = self.parts.store.login_throttles().clear(&key).await {
             tracing::warn!(%error, "the calls before one that succeeded still count");
         }

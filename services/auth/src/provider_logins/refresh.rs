@@ -8,6 +8,7 @@ use std::time::Duration;
 use domain::id::LoginId;
 use oidc::{Provider, ProviderToken};
 use secrecy::{ExposeSecret as _, SecretString};
+use store::logins::TokenHash;
 use store::provider_sessions::{ProviderCheck, ProviderSession};
 use tokio::time::timeout;
 
@@ -40,13 +41,26 @@ impl ProviderLogins {
                 .take_check(&hash, options.check_interval, options.unavailable_grace)
                 .await;
             match check.map_err(|error| self.store_error("reading a login", &error))? {
-                ProviderCheck::NotDue => {}
+                ProviderCheck::NotDue => self.end_if_too_old(&hash).await?,
                 ProviderCheck::Silent => return Err(LoginFailure::ProviderUnavailable.into()),
                 ProviderCheck::Due(session) => self.check(&session, false).await?,
                 ProviderCheck::Overdue(session) => self.check(&session, true).await?,
             }
         }
         logins.refresh(refresh_token).await
+    }
+
+    /// Ends a login whose provider gave nothing to ask it with, once it is as old as such a one may become.
+    async fn end_if_too_old(&self, refresh_token: &TokenHash) -> Result<(), AuthError> {
+        let sessions = self.parts.store.provider_sessions();
+        let after = self.parts.options.reauthenticate_after;
+        let old = sessions.too_old(refresh_token, after).await;
+        let Some(login) = old.map_err(|error| self.store_error("reading a login", &error))? else {
+            return Ok(());
+        };
+        let ended = sessions.end(login).await;
+        ended.map_err(|error| self.store_error("ending a login", &error))?;
+        Err(LoginFailure::ReauthenticationRequired.into())
     }
 
     /// Ends a login, here at once and at its provider if that can be done.
@@ -121,10 +135,37 @@ impl ProviderLogins {
                 );
                 let ended = self.parts.store.provider_sessions().end(session.login_id).await;
                 ended.map_err(|error| self.store_error("ending a login", &error))?;
+                self.record_end(session, &failure);
+                self.follow_refusal(session, &failure).await?;
                 Err(LoginFailure::EndedByProvider.into())
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Where the provider itself said no, and not something on the way: API tokens of the user stop as well.
+    async fn follow_refusal(
+        &self,
+        session: &ProviderSession,
+        failure: &LoginFailure,
+    ) -> Result<(), AuthError> {
+        let is_no = match failure {
+            LoginFailure::Refused { error } => error == "invalid_grant",
+            LoginFailure::PolicyDenied => true,
+            _ => false,
+        };
+        if !is_no {
+            return Ok(());
+        }
+        let vouching = self.parts.store.vouching();
+        let denied = vouching.deny(session.user_id, &session.provider).await;
+        if denied.map_err(|error| self.store_error("stopping api tokens", &error))? {
+            tracing::info!(
+                user.id = %session.user_id, provider = session.provider,
+                "api tokens stop: their user's provider does not vouch for them any more"
+            );
+        }
+        Ok(())
     }
 
     /// Asks the provider whether all is as it was, and follows what changed.
@@ -139,8 +180,13 @@ impl ProviderLogins {
         if provider.issuer_url() != session.issuer {
             return Err(LoginFailure::TokenInvalid.into());
         }
+        let renewed = provider.renew(&token).await.map_err(LoginFailure::from)?;
+        // At once: the token we asked with may have been good for this once only, and what follows takes a while or fails.
+        if let Some(next) = renewed.refresh_token() {
+            self.keep_token(session, &next).await?;
+        }
         let grant = provider
-            .refresh(&token, &session.subject, self.parts.clock.now())
+            .read_renewed(renewed, &session.subject, self.parts.clock.now())
             .await
             .map_err(LoginFailure::from)?;
         let admitted = self.admit(provider, &grant).await?;
@@ -148,5 +194,18 @@ impl ProviderLogins {
             return Err(LoginFailure::TokenInvalid.into());
         }
         Ok(admitted.provider_token)
+    }
+
+    /// Keeps what the provider is asked with next.
+    async fn keep_token(&self, session: &ProviderSession, token: &ProviderToken) -> Result<(), AuthError> {
+        let sealed = self.seal_token(&session.issuer, &session.subject, Some(token))?;
+        let Some(sealed) = sealed else { return Ok(()) };
+        let kept = self
+            .parts
+            .store
+            .provider_sessions()
+            .keep_token(session.login_id, &sealed)
+            .await;
+        kept.map_err(|error| self.store_error("writing a login down", &error))
     }
 }

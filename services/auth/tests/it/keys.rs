@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::{LoginsOptions, StartError, VerifierOptions};
+use auth::{LoginKey, LoginsOptions, StartError, UnusableKey, Upkeep, UpkeepOptions, VerifierOptions};
 use domain::random::SystemRandom;
 use secrecy::SecretBox;
-use store::signing_keys::{NewSigningKey, SigningKeyId};
+use store::signing_keys::{NewSigningKey, PrivateKey, SigningKeyId};
 
-use crate::support::{PASSWORD, World, logins, verifier};
+use crate::support::{PASSWORD, World, logins, logins_with, verifier};
 
 #[tokio::test]
 async fn api_instances_that_start_together_sign_with_one_key() {
@@ -38,7 +38,7 @@ async fn key_that_was_made_after_the_verifiers_started_is_found() {
     let secret = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
     let new = NewSigningKey {
         id: SigningKeyId::from_u128(9),
-        private_key: SecretBox::new(Box::new(secret.to_bytes())),
+        private_key: PrivateKey::Clear(SecretBox::new(Box::new(secret.to_bytes()))),
         public_key: secret.verifying_key().to_bytes(),
     };
     world
@@ -61,7 +61,7 @@ async fn key_pair_that_does_not_belong_together_is_not_used() {
     let world = World::new().await;
     let new = NewSigningKey {
         id: SigningKeyId::from_u128(9),
-        private_key: SecretBox::new(Box::new([9; 32])),
+        private_key: PrivateKey::Clear(SecretBox::new(Box::new([9; 32]))),
         public_key: [9; 32],
     };
     world
@@ -71,8 +71,14 @@ async fn key_pair_that_does_not_belong_together_is_not_used() {
         .await
         .unwrap();
     let (store, passwords) = (world.api_store.clone(), world.passwords.clone());
-    let started =
-        auth::Logins::start(store, Arc::new(SystemRandom), passwords, LoginsOptions::default()).await;
+    let started = auth::Logins::start(
+        store,
+        Arc::new(SystemRandom),
+        passwords,
+        LoginsOptions::default(),
+        None,
+    )
+    .await;
     assert!(matches!(started, Err(StartError::Key(_))));
     verifier(&world.api_store, &world.clock, VerifierOptions::default()).await;
 }
@@ -87,7 +93,58 @@ async fn access_tokens_that_outlive_the_memory_of_revocations_are_refused_at_sta
             access_token_lifetime: lifetime,
             ..LoginsOptions::default()
         };
-        let started = auth::Logins::start(store, Arc::new(SystemRandom), passwords, options).await;
+        let started = auth::Logins::start(store, Arc::new(SystemRandom), passwords, options, None).await;
         assert!(matches!(started, Err(StartError::Lifetime { .. })));
     }
+}
+
+#[tokio::test]
+async fn key_of_a_version_that_did_not_seal_signs_until_it_is_replaced_by_one_that_rests_sealed() {
+    let world = World::new().await;
+    world.user("alice", false).await;
+    let is_sealed = async || {
+        let current = world.api_store.signing_keys().current().await.unwrap();
+        current.unwrap().private_key.is_sealed()
+    };
+    // Made without a login key.
+    logins(&world.api_store, &world.passwords).await;
+    assert!(!is_sealed().await);
+    let key = LoginKey::generate(&SystemRandom);
+    let log_in = async |key: &LoginKey| {
+        let instance = logins_with(&world.api_store, &world.passwords, Some(key.clone())).await;
+        let pair = instance
+            .unwrap()
+            .login_with_password("alice", &PASSWORD.into())
+            .await;
+        world.accept(&pair.unwrap().access_token).await;
+    };
+    log_in(&key).await;
+    assert!(!is_sealed().await, "it was replaced before its time");
+
+    let aged = "UPDATE pgmoor.signing_keys SET create_time = create_time - interval '31 days'";
+    world.database.execute(aged).await;
+    let options = UpkeepOptions::default();
+    let upkeep = Upkeep::new(
+        world.api_store.clone(),
+        Arc::new(SystemRandom),
+        options,
+        Some(key.clone()),
+    );
+    upkeep.round().await;
+    assert!(is_sealed().await);
+    log_in(&key).await;
+    // An instance with another login key, or none, does not begin to serve.
+    for other in [None, Some(LoginKey::generate(&SystemRandom))] {
+        let started = logins_with(&world.api_store, &world.passwords, other).await;
+        assert!(matches!(
+            started,
+            Err(StartError::Key(UnusableKey::Sealed { .. }))
+        ));
+    }
+    // The login key is lost: another signing key is made with another one.
+    let new = LoginKey::generate(&SystemRandom);
+    auth::replace_signing_key(&world.api_store, &SystemRandom, Some(&new))
+        .await
+        .unwrap();
+    log_in(&new).await;
 }

@@ -7,6 +7,7 @@ mod keys;
 mod layer;
 mod logins;
 mod outage;
+mod password_throttle;
 mod refreshing;
 mod revocation;
 mod support;

@@ -7,7 +7,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use harness::{Cluster, ClusterOptions, eventually};
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use serde_json::Value;
-use store::signing_keys::{NewSigningKey, SigningKeyId};
+use store::signing_keys::{NewSigningKey, PrivateKey, SigningKeyId};
 use store::users::UserChange;
 use time::Duration;
 
@@ -179,7 +179,7 @@ async fn access_token_that_does_not_say_who_its_user_is_waits_for_the_config_dat
     let secret = SigningKey::from_bytes(&[9; 32]);
     let key = NewSigningKey {
         id: SigningKeyId::from_u128(9),
-        private_key: SecretBox::new(Box::new(secret.to_bytes())),
+        private_key: PrivateKey::Clear(SecretBox::new(Box::new(secret.to_bytes()))),
         public_key: secret.verifying_key().to_bytes(),
     };
     let hour = std::time::Duration::from_secs(3600);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth::{
-    AuthError, Logins, LoginsOptions, Passwords, RevocationFeed, TokenPair, TokenVerifier, VerifierOptions,
+    AuthError, LoginKey, Logins, LoginsOptions, Passwords, RevocationFeed, StartError, TokenPair,
+    TokenVerifier, VerifierOptions,
 };
 use domain::access::Caller;
 use domain::clock::{Clock as _, ManualClock, SystemClock};
@@ -172,8 +173,16 @@ pub(crate) async fn verifier(
 }
 
 pub(crate) async fn logins(store: &Store, passwords: &Passwords) -> Logins {
+    logins_with(store, passwords, None).await.unwrap()
+}
+
+/// The same with a login key.
+pub(crate) async fn logins_with(
+    store: &Store,
+    passwords: &Passwords,
+    login_key: Option<LoginKey>,
+) -> Result<Logins, StartError> {
     let options = LoginsOptions::default();
-    Logins::start(store.clone(), Arc::new(SystemRandom), passwords.clone(), options)
-        .await
-        .unwrap()
+    let random = Arc::new(SystemRandom);
+    Logins::start(store.clone(), random, passwords.clone(), options, login_key).await
 }

@@ -9,7 +9,7 @@ use domain::random::SystemRandom;
 use crate::support::{PASSWORD, World, logins};
 
 fn upkeep(world: &World, options: UpkeepOptions) -> Upkeep {
-    Upkeep::new(world.api_store.clone(), Arc::new(SystemRandom), options)
+    Upkeep::new(world.api_store.clone(), Arc::new(SystemRandom), options, None)
 }
 
 #[tokio::test]

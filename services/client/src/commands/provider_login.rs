@@ -121,22 +121,21 @@ async fn begin(
     connection: &Connection,
     context: &mut Context,
 ) -> Result<Begun, ClientError> {
-    if !options.device && !options.no_browser && context.environment.has_display {
-        if let Ok(loopback) = Loopback::bind(&context.request_id()).await {
-            let flow = Flow::Browser(BrowserFlow {
-                redirect_uri: loopback.redirect_uri().to_owned(),
+    let opens_here = !options.device && !options.no_browser && context.environment.has_display;
+    if opens_here && let Ok(loopback) = Loopback::bind(&context.request_id()).await {
+        let flow = Flow::Browser(BrowserFlow {
+            redirect_uri: loopback.redirect_uri().to_owned(),
+        });
+        let (started, verifier) = start(flow, provider, connection, context).await?;
+        if open_browser(&started.authorization_url) {
+            tell_of_browser(&started, provider, context);
+            return Ok(Begun {
+                started,
+                verifier,
+                loopback: Some(loopback),
             });
-            let (started, verifier) = start(flow, provider, connection, context).await?;
-            if open_browser(&started.authorization_url) {
-                tell_of_browser(&started, provider, context);
-                return Ok(Begun {
-                    started,
-                    verifier,
-                    loopback: Some(loopback),
-                });
-            }
-            // No browser here: the one that the person goes on with may be on another machine.
         }
+        // No browser here: the one that the person goes on with may be on another machine.
     }
     let flow = if options.device {
         Flow::Device(DeviceFlow {})

@@ -25,6 +25,14 @@ pub struct Oidc {
     /// How long logins go on without a word of their provider, while it does not answer. At most 7 days. Default 1 h.
     #[serde(deserialize_with = "values::duration")]
     pub unavailable_grace: Duration,
+    /// How long a login goes on whose provider gave no refresh token, so that it cannot be asked again. 1 min to 90 days. Default
+    /// 12 h.
+    #[serde(deserialize_with = "values::duration")]
+    pub reauthenticate_after: Duration,
+    /// How long the API tokens of somebody who has no password work after a provider last vouched for them. 1 min to 10 years.
+    /// Default 30 days.
+    #[serde(deserialize_with = "values::duration")]
+    pub vouch_max_age: Duration,
 }
 
 impl Default for Oidc {
@@ -34,6 +42,8 @@ impl Default for Oidc {
             workloads: Vec::new(),
             check_interval: Duration::from_secs(5 * 60),
             unavailable_grace: Duration::from_secs(60 * 60),
+            reauthenticate_after: Duration::from_secs(12 * 60 * 60),
+            vouch_max_age: Duration::from_secs(30 * 24 * 60 * 60),
         }
     }
 }
@@ -226,6 +236,19 @@ impl Oidc {
         let day = Duration::from_secs(24 * 60 * 60);
         if !(Duration::from_secs(1)..=day).contains(&self.check_interval) {
             problems.push(Problem::invalid("oidc.check_interval", "must be from 1s to 24h"));
+        }
+        let minute = Duration::from_secs(60);
+        if !(minute..=90 * day).contains(&self.reauthenticate_after) {
+            problems.push(Problem::invalid(
+                "oidc.reauthenticate_after",
+                "must be from 1m to 90days",
+            ));
+        }
+        if !(minute..=3650 * day).contains(&self.vouch_max_age) {
+            problems.push(Problem::invalid(
+                "oidc.vouch_max_age",
+                "must be from 1m to 3650days",
+            ));
         }
         if self.unavailable_grace > 7 * day {
             problems.push(Problem::invalid(

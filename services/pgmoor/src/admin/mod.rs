@@ -7,6 +7,7 @@ pub(crate) mod create_sealing_key;
 pub(crate) mod create_user;
 pub(crate) mod issue_certificate;
 pub(crate) mod rotate_keys;
+pub(crate) mod rotate_signing_key;
 pub(crate) mod verify_audit;
 
 use clap::Subcommand;
@@ -22,8 +23,10 @@ pub(crate) enum Command {
     CreateSealingKey(create_sealing_key::Arguments),
     /// Seal every stored password to the youngest key of the ring, while everything serves
     RotateKeys(rotate_keys::Arguments),
-    /// Make the key that API instances share for logins with a provider
+    /// Make the key that API instances share for logins with a provider, and for what signs access tokens
     CreateLoginKey(create_login_key::Arguments),
+    /// Make another key the one that signs access tokens, at once
+    RotateSigningKey(rotate_signing_key::Arguments),
     /// Make a user
     CreateUser(create_user::Arguments),
     /// Go along the chains of the audit trail and say whether anybody touched them
@@ -40,6 +43,7 @@ pub(crate) async fn run(command: Command, config: &Config) -> anyhow::Result<()>
         Command::CreateSealingKey(arguments) => create_sealing_key::run(&arguments, config).await,
         Command::RotateKeys(arguments) => rotate_keys::run(&arguments, config).await,
         Command::CreateLoginKey(arguments) => create_login_key::run(&arguments),
+        Command::RotateSigningKey(arguments) => rotate_signing_key::run(&arguments, config).await,
         Command::CreateUser(arguments) => create_user::run(&arguments, config).await,
         Command::VerifyAudit(arguments) => verify_audit::run(&arguments, config).await,
     }

@@ -1,4 +1,4 @@
-//! Whether the key of logins with a provider is there and for API instances only.
+//! Whether the login key is there, and for API instances only.
 
 use config::{Config, Role};
 
@@ -7,11 +7,14 @@ use crate::{private_file, roles};
 
 const SUBJECT: &str = "login key";
 
-/// Reads the key, where logins with a provider are configured.
+/// Reads the key. Logins with a provider need one; without any, what signs access tokens rests in clear.
 pub(crate) fn look(config: &Config, role: Option<Role>) -> Option<Finding> {
-    let asked = role.is_none_or(|role| role == Role::Api) && !config.oidc.providers.is_empty();
-    if !asked {
+    if role.is_some_and(|role| role != Role::Api) {
         return None;
+    }
+    if config.api.login_key_file.is_none() && config.oidc.providers.is_empty() {
+        let text = "none: the key that signs access tokens rests in clear in the config database";
+        return Some(Finding::notice(SUBJECT, text));
     }
     if let Err(error) = roles::providers::login_key(config) {
         return Some(Finding::failed(SUBJECT, format!("{error:#}")));

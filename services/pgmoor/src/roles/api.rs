@@ -129,7 +129,15 @@ pub(crate) async fn start(
         Some(address) => Some(listener::bind("api.http_listen", address).await?),
         None => None,
     };
-    let provider_logins = providers::logins(config, store.clone(), random.clone(), clock.clone())?;
+    let login_key = providers::configured_login_key(config)?;
+    let provider_logins = providers::logins(
+        config,
+        store.clone(),
+        random.clone(),
+        clock.clone(),
+        login_key.clone(),
+        audit.log.clone(),
+    )?;
     let verifier =
         TokenVerifier::start(store.clone(), clock, random.clone(), VerifierOptions::default()).await?;
     let feed = RevocationFeed::new(verifier.clone(), REVOCATION_INTERVAL);
@@ -138,7 +146,13 @@ pub(crate) async fn start(
         feed.run(retire).await;
         Ok(())
     });
-    let upkeep = Upkeep::new(store.clone(), random.clone(), UpkeepOptions::default());
+    let upkeep = Upkeep::new(
+        store.clone(),
+        random.clone(),
+        UpkeepOptions::default(),
+        login_key.clone(),
+    )
+    .with_providers(provider_logins.providers().map(|it| it.id().to_owned()).collect());
     let retire = lifecycle.retiring();
     lifecycle.background("the upkeep of logins", async move {
         upkeep.run(retire).await;
@@ -153,6 +167,7 @@ pub(crate) async fn start(
             access_token_lifetime: config.api.access_token_lifetime,
             refresh_token_lifetime: config.api.refresh_token_lifetime,
         },
+        login_key,
     )
     .await?;
     directory::refresh(&store, &poolers)
@@ -197,7 +212,10 @@ pub(crate) async fn start(
     });
     if let Some(listener) = http_listener {
         let http = api.serve_http(listener, lifecycle.stopping());
-        lifecycle.serve("the HTTP port", async move { Ok(http.await?) });
+        lifecycle.serve("the HTTP port", async move {
+            http.await;
+            Ok(())
+        });
     }
     let tls = tls(config)?;
     lifecycle.serve("the public API", async move {

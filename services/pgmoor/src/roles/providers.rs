@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use audit::AuditLog;
 use auth::{LoginKey, ProviderLogins, ProviderLoginsOptions, ProviderLoginsParts};
 use config::sections::oidc::{Provider as Section, Workload};
 use config::{Config, Problem};
@@ -27,6 +28,8 @@ pub(crate) fn logins(
     store: Store,
     random: Arc<dyn Random>,
     clock: Arc<dyn Clock>,
+    key: Option<LoginKey>,
+    audit: AuditLog,
 ) -> anyhow::Result<ProviderLogins> {
     let providers: anyhow::Result<Vec<Provider>> = config
         .oidc
@@ -42,11 +45,6 @@ pub(crate) fn logins(
         .enumerate()
         .map(|(index, section)| workload(index, section))
         .collect();
-    let key = if config.oidc.providers.is_empty() {
-        None
-    } else {
-        Some(login_key(config)?)
-    };
     Ok(ProviderLogins::new(ProviderLoginsParts {
         store,
         random,
@@ -58,8 +56,25 @@ pub(crate) fn logins(
         options: ProviderLoginsOptions {
             check_interval: config.oidc.check_interval,
             unavailable_grace: config.oidc.unavailable_grace,
+            reauthenticate_after: config.oidc.reauthenticate_after,
+            vouch_max_age: config.oidc.vouch_max_age,
         },
+        audit: Some(audit),
     }))
+}
+
+/// The login key, where one is configured. Providers need one; without any, what signs access tokens rests in clear.
+///
+/// # Errors
+/// As [`login_key`].
+pub(crate) fn configured_login_key(config: &Config) -> anyhow::Result<Option<LoginKey>> {
+    if config.api.login_key_file.is_none() && config.oidc.providers.is_empty() {
+        tracing::warn!(
+            "the key that signs access tokens rests in clear in the config database: set api.login_key_file"
+        );
+        return Ok(None);
+    }
+    login_key(config).map(Some)
 }
 
 /// Reads the login key.

@@ -94,7 +94,7 @@ pub(crate) async fn run(
     if config.storage.directory.is_none() {
         config.storage.directory = Some(directory.make("storage")?);
     }
-    if !config.oidc.providers.is_empty() && config.api.login_key_file.is_none() {
+    if config.api.login_key_file.is_none() {
         config.api.login_key_file = Some(login_key(&directory, &random)?);
     }
     let objects = || roles::storage::open(&config.storage, &random);
@@ -264,7 +264,7 @@ fn opening_keys(directory: &DataDirectory, random: &Arc<dyn Random>) -> anyhow::
     roles::key_ring::read_file(&path)
 }
 
-/// The file of the key for logins with a provider; made on the first start that needs it.
+/// The file of the key for logins with a provider and for what signs access tokens; made on the first start.
 fn login_key(directory: &DataDirectory, random: &Arc<dyn Random>) -> anyhow::Result<PathBuf> {
     let path = directory.path("secrets/login-key");
     if !path.exists() {

@@ -79,6 +79,7 @@ impl World {
             Arc::new(SystemRandom),
             passwords,
             LoginsOptions::default(),
+            None,
         )
         .await
         .unwrap();

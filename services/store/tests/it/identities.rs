@@ -20,6 +20,7 @@ fn proven(subject: &str, username: Option<&str>) -> ProvenIdentity {
         email: None,
         groups: Vec::new(),
         administrator: false,
+        vouched_for: HOUR,
         new_user: username.map(|username| IdentityUser {
             id: UserId::generate(&SystemRandom),
             username: username.parse().unwrap(),
@@ -33,7 +34,7 @@ async fn first_logins_at_once_make_one_user() {
     let world = World::new().await;
     let identities = world.store.identities();
     let users = join_all((0..20).map(|_| identities.resolve(proven("1", Some("ann"))))).await;
-    let users: std::collections::HashSet<_> = users.into_iter().map(Result::unwrap).collect();
+    let users: std::collections::HashSet<_> = users.into_iter().map(|it| it.unwrap().user_id).collect();
     assert_eq!(users.len(), 1);
     // Another subject of that name is nobody's user.
     let other = identities.resolve(proven("2", Some("ANN"))).await;
@@ -58,7 +59,7 @@ async fn groups_make_and_unmake_an_administrator_but_not_one_that_somebody_made(
         groups: vec![("dba".to_owned(), None)],
         ..proven(subject, Some(name))
     };
-    let ann = identities.resolve(admin("1", "ann", true)).await.unwrap();
+    let ann = identities.resolve(admin("1", "ann", true)).await.unwrap().user_id;
     let is = async |user| {
         world
             .store
@@ -83,7 +84,7 @@ async fn groups_make_and_unmake_an_administrator_but_not_one_that_somebody_made(
     assert!(is(ann).await);
 
     // The last one stays.
-    let bob = identities.resolve(admin("2", "bob", true)).await.unwrap();
+    let bob = identities.resolve(admin("2", "bob", true)).await.unwrap().user_id;
     let demote = || store::users::UserChange {
         administrator: Some(false),
         ..Default::default()
@@ -122,7 +123,7 @@ async fn invited_person_is_found_by_address_and_service_account_is_not() {
         ..proven("1", None)
     };
     assert_eq!(
-        world.store.identities().resolve(linked).await.unwrap(),
+        world.store.identities().resolve(linked).await.unwrap().user_id,
         invited.id
     );
 }

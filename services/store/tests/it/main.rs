@@ -11,6 +11,7 @@ mod failover;
 mod identities;
 mod instance_owners;
 mod instances;
+mod known_providers;
 mod limits;
 mod login_throttles;
 mod logins;

@@ -13,7 +13,7 @@ use store::instances::{Facts, InstanceChange, Recognised};
 use store::operations::{NewOperation, RequestId};
 use store::poolers::{NewPooler, PoolerState, ProtocolRange};
 use store::servers::{ImportMode, NewCredential, ServerChange};
-use store::signing_keys::{NewSigningKey, SigningKeyId};
+use store::signing_keys::{NewSigningKey, PrivateKey, SigningKeyId};
 
 use crate::support::{HOUR, World, destination, new_backup, new_operation, new_server, new_user};
 
@@ -69,7 +69,7 @@ async fn api_does_its_work_with_its_own_role() {
     store.users().get_with_password(user.id).await.unwrap().unwrap();
     let new = NewSigningKey {
         id: SigningKeyId::from_u128(1),
-        private_key: secrecy::SecretBox::new(Box::new([1; 32])),
+        private_key: PrivateKey::Clear(secrecy::SecretBox::new(Box::new([1; 32]))),
         public_key: [2; 32],
     };
     store.signing_keys().current_or_insert(new).await.unwrap();

@@ -334,7 +334,12 @@ async fn answer_of_one_provider_is_no_answer_of_another() {
     let back = here.providers[0]
         .fill_forms(&begun.started.authorization_url, "ann")
         .await;
-    for elsewhere in ["/oidc/callback/idp-1", "/oidc/callback/nobody"] {
+    for elsewhere in [
+        "/oidc/callback/idp-1",
+        "/oidc/callback/nobody",
+        "/oidc/callback/idp-0%00",
+        "/oidc/callback/%3Cscript%3E",
+    ] {
         let mixed = open(&back.replace("/oidc/callback/idp-0", elsewhere)).await;
         assert_eq!(mixed.status, 403, "{mixed:?}");
     }

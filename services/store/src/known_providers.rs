@@ -1,0 +1,119 @@
+//! Which providers API instances have in their configuration, and what becomes of what one gave that none of them has any more.
+//!
+//! Invariant: nothing goes before the provider has been unknown for a while, so that a change of the configuration may come to one
+//! instance after the other. An instance that has it keeps it known.
+
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use crate::counter::Counter;
+use crate::error::StoreError;
+use crate::{Store, seconds};
+
+/// The providers that are known. Made by [`Store::known_providers`].
+#[derive(Debug, Clone, Copy)]
+pub struct KnownProviders<'a> {
+    store: &'a Store,
+}
+
+impl Store {
+    /// The providers that are known.
+    #[must_use]
+    pub fn known_providers(&self) -> KnownProviders<'_> {
+        KnownProviders { store: self }
+    }
+}
+
+impl KnownProviders<'_> {
+    /// Writes down that these are in an instance's configuration now, and since when others are not.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn see(&self, ids: &[String]) -> Result<(), StoreError> {
+        let mut connection = self.store.acquire().await?;
+        sqlx::query(
+            "INSERT INTO pgmoor.known_providers (id) SELECT unnest($1::text[]) \
+             ON CONFLICT ON CONSTRAINT known_providers_pkey DO UPDATE SET seen_time = clock_timestamp()",
+        )
+        .bind(ids)
+        .execute(&mut *connection)
+        .await?;
+        // Of what nobody has seen yet the time begins now.
+        sqlx::query(
+            "INSERT INTO pgmoor.known_providers (id) \
+             SELECT substr(source, 6) FROM pgmoor.group_members WHERE source LIKE 'oidc:_%' \
+             UNION SELECT administrator_provider FROM pgmoor.users WHERE administrator_provider IS NOT NULL \
+             UNION SELECT provider FROM pgmoor.identity_groups \
+             ON CONFLICT ON CONSTRAINT known_providers_pkey DO NOTHING",
+        )
+        .execute(&mut *connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Ends the memberships, and what else was given, of providers that no instance has had for `age`. Returns how many
+    /// memberships ended. Administrators that they made stop being ones, unless nobody else is.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget(&self, age: Duration) -> Result<u64, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let mut tx = connection.begin().await?;
+        let gone: Vec<String> = sqlx::query_scalar(
+            "DELETE FROM pgmoor.known_providers WHERE seen_time < clock_timestamp() - make_interval(secs => $1) \
+             RETURNING id",
+        )
+        .bind(seconds(age))
+        .fetch_all(&mut *tx)
+        .await?;
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        sqlx::query("DELETE FROM pgmoor.identity_groups WHERE provider = ANY ($1)")
+            .bind(&gone)
+            .execute(&mut *tx)
+            .await?;
+        end_administrators(&mut tx, &gone).await?;
+        let sources: Vec<String> = gone.iter().map(|id| format!("oidc:{id}")).collect();
+        let ended = sqlx::query("DELETE FROM pgmoor.group_members WHERE source = ANY ($1)")
+            .bind(&sources)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if ended > 0 {
+            Counter::Policy.next(&mut tx).await?;
+        }
+        tx.commit().await?;
+        tracing::info!(providers = ?gone, memberships = ended, "what providers gave that are not configured any more has ended");
+        Ok(ended)
+    }
+}
+
+async fn end_administrators(tx: &mut PgConnection, gone: &[String]) -> Result<(), sqlx::Error> {
+    // As with every change that could take the last one away: all of them are locked, in one order.
+    let administrators: Vec<(Uuid, bool)> = sqlx::query_as(
+        "SELECT id, coalesce(administrator_provider = ANY ($1), false) FROM pgmoor.users \
+         WHERE administrator AND NOT disabled ORDER BY id FOR NO KEY UPDATE",
+    )
+    .bind(gone)
+    .fetch_all(&mut *tx)
+    .await?;
+    if administrators.iter().all(|(_, made_by_one)| *made_by_one) {
+        if !administrators.is_empty() {
+            tracing::warn!(
+                "all administrators were made by providers that are not configured any more, and stay"
+            );
+        }
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE pgmoor.users SET administrator = false, administrator_provider = NULL, version = version + 1, \
+         update_time = clock_timestamp() WHERE administrator_provider = ANY ($1)",
+    )
+    .bind(gone)
+    .execute(tx)
+    .await
+    .map(drop)
+}
