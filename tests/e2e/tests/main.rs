@@ -9,6 +9,7 @@ mod churn;
 mod commits;
 mod discovery;
 mod egress;
+mod elevation;
 mod files;
 mod hot_path;
 mod keys;
