@@ -11,6 +11,7 @@ mod commits;
 mod credentials;
 mod discovery;
 mod egress;
+mod elevation;
 mod files;
 mod hot_path;
 mod keys;

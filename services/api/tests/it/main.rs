@@ -7,6 +7,7 @@
 mod access;
 mod audit;
 mod backups;
+mod elevations;
 mod fake_sessions;
 mod files;
 mod inspection;

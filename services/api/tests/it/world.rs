@@ -13,6 +13,7 @@ use domain::egress::EgressPolicy;
 use domain::id::UserId;
 use domain::random::{Random, SystemRandom};
 use harness::{Cluster, Database};
+use rpc::access::v1::elevation_service_client::ElevationServiceClient;
 use rpc::access::v1::grant_service_client::GrantServiceClient;
 use rpc::access::v1::group_service_client::GroupServiceClient;
 use rpc::access::v1::role_service_client::RoleServiceClient;
@@ -330,6 +331,7 @@ impl Caller {
         backups: BackupServiceClient,
         operations: OperationServiceClient,
         files: StorageServiceClient,
+        elevations: ElevationServiceClient,
         grants: GrantServiceClient,
         groups: GroupServiceClient,
         roles: RoleServiceClient,

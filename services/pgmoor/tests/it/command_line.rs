@@ -17,7 +17,7 @@ fn help_lists_the_commands_that_work() {
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     let expected = "login logout logins whoami settings servers instances pools catalog sql backup restore ops files users \
-                     groups roles bindings grants explain-access audit token up api \
+                     groups roles bindings grants elevations explain-access audit token up api \
                     pooler worker migrate check admin help";
     assert_eq!(names.join(" "), expected);
     for name in names {
