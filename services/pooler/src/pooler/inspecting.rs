@@ -215,7 +215,8 @@ impl Pooler {
         // Sessions of before it was registered otherwise know what was found then.
         let same = Subject::new(&server, &credential, Some(database)) == known.subject;
         if same && self.held(&server, known, age).await?.is_none() {
-            self.look_at_role(server.owner_id, &server, known).await?;
+            let user = kind.user().unwrap_or(server.owner_id);
+            self.look_at_role(user, &server, known).await?;
         }
         Ok(())
     }

@@ -131,7 +131,7 @@ impl Pooler {
     ) -> Result<Seat, NoBackend> {
         let began = Instant::now();
         session.set_waits_since(Some(began));
-        let seat = self.find(session, audience).await;
+        let seat = self.find_fitting(session, audience).await;
         session.set_waits_since(None);
         if let Ok(seat) = &seat {
             session.holds(&seat.backend);
@@ -142,7 +142,36 @@ impl Pooler {
         seat
     }
 
-    async fn find(&self, session: &Session, audience: Option<Audience>) -> Result<Seat, NoBackend> {
+    /// A backend as [`Pooler::find`] finds it. How far the session may go may have changed while it waited: then another is looked
+    /// for.
+    async fn find_fitting(&self, session: &Session, audience: Option<Audience>) -> Result<Seat, NoBackend> {
+        let mut seat = self.find(session, audience.as_ref()).await?;
+        let Keeping::Auto { home, .. } = &session.facts.keeping else {
+            return Ok(seat);
+        };
+        for _ in 0..MOST_MERGES {
+            if home.access() == session.facts.rights.access() {
+                break;
+            }
+            let pool = match self.at_home(session, home).await {
+                Ok(pool) => pool,
+                Err(error) => {
+                    match session.facts.script {
+                        Some(_) => self.put_by(session, seat).await,
+                        None => self.check_in(session, seat),
+                    }
+                    return Err(error.into());
+                }
+            };
+            match self.fitting(session, seat, &pool).await {
+                Some(fitting) => return Ok(fitting),
+                None => seat = self.find(session, audience.as_ref()).await?,
+            }
+        }
+        Ok(seat)
+    }
+
+    async fn find(&self, session: &Session, audience: Option<&Audience>) -> Result<Seat, NoBackend> {
         let Keeping::Auto { home, queue_timeout } = &session.facts.keeping else {
             return Err(NoBackend::Cancelled);
         };
@@ -170,7 +199,7 @@ impl Pooler {
             }
             let longest = instance.limits().time(Limit::QueryWaitTimeout);
             let deadline = began + longest.min(*queue_timeout);
-            let waited = wait(&instance, &pool, session, audience.as_ref(), deadline).await;
+            let waited = wait(&instance, &pool, session, audience, deadline).await;
             let older = self.0.instances.current(instance.id);
             if waited.is_err() && older != instance.id && Instant::now() < deadline {
                 // It turned out to be another one while we waited.
