@@ -425,6 +425,23 @@ fn provider_that_cannot_be_used_is_named_with_its_key() {
             "from 1s",
         ),
         (
+            format!("[oidc]\nreauthenticate_after = '1s'\n{PROVIDER}"),
+            "oidc.reauthenticate_after",
+            "from 1m",
+        ),
+        (
+            format!("[oidc]\nvouch_max_age = '11years'\n{PROVIDER}"),
+            "oidc.vouch_max_age",
+            "to 3650days",
+        ),
+        (
+            format!(
+                "{workload}audience = 'a'\nsubject = 'x'\n{workload}audience = 'a'\nsubject = 'y'\nca_file = '/ca.pem'\n"
+            ),
+            "oidc.workloads[1].ca_file",
+            "all rules of an issuer",
+        ),
+        (
             format!("{workload}audience = 'pgmoor'\n"),
             "oidc.workloads[0].subject",
             "required_claims",

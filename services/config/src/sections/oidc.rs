@@ -225,6 +225,14 @@ impl Oidc {
             if workload.service_account.is_empty() {
                 wrong("service_account", "must be the login name of a service account");
             }
+            // An issuer is asked with one client.
+            let first = self
+                .workloads
+                .iter()
+                .find(|other| other.issuer == workload.issuer);
+            if first.is_some_and(|first| first.ca_file != workload.ca_file) {
+                wrong("ca_file", "must be the same in all rules of an issuer");
+            }
             if workload.subject.is_none() && workload.required_claims.is_empty() {
                 wrong(
                     "subject",
