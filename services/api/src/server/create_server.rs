@@ -1,7 +1,5 @@
 //! CreateServer.
 
-use std::sync::Arc;
-
 use domain::endpoint::Destination;
 use domain::id::ServerId;
 use rpc::server::v1::{CreateServerRequest, CreateServerResponse};
@@ -14,7 +12,7 @@ use crate::error::{Error, ResourceKind, Violations};
 
 /// Registers a server.
 pub(super) async fn create_server(
-    api: &Arc<Context>,
+    api: &Context,
     call: Call<CreateServerRequest>,
 ) -> Result<CreateServerResponse, Error> {
     let CreateServerRequest {
@@ -92,9 +90,6 @@ pub(super) async fn create_server(
                 }
             }
         })?;
-    if credential.is_some() {
-        api.first_looks.begin(api, &call.token, &created);
-    }
     Ok(response(&created))
 }
 

@@ -7,7 +7,6 @@ mod convert;
 mod create_server;
 mod delete_server;
 mod export_servers;
-pub(crate) mod first_look;
 mod import_servers;
 mod inspect_server;
 mod inspection_policy;
