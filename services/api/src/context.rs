@@ -19,7 +19,6 @@ use tonic::{Request, Response, Status};
 
 use crate::error::Error;
 use crate::operation::Waits;
-use crate::server::first_look::FirstLooks;
 use crate::settings_cache::SettingsCache;
 use crate::shares::Shares;
 use crate::status;
@@ -40,8 +39,6 @@ pub(crate) struct Context {
     pub(crate) artifacts: Artifacts,
     pub(crate) waits: Waits,
     pub(crate) random: Arc<dyn Random>,
-    /// First looks at roles that go on.
-    pub(crate) first_looks: FirstLooks,
     /// What each user holds of it.
     pub(crate) shares: Shares,
     /// Turns of the streams that are decided upon again.

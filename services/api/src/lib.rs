@@ -70,7 +70,6 @@ pub use crate::health::Health;
 use crate::http_port::HttpPort;
 use crate::operation::Waits;
 pub use crate::serve::{ServeError, Service};
-use crate::server::first_look::FirstLooks;
 use crate::settings_cache::SettingsCache;
 use crate::shares::Shares;
 
@@ -190,7 +189,6 @@ impl Api {
             artifacts: parts.artifacts,
             waits,
             random: parts.random,
-            first_looks: FirstLooks::new(),
             shares: Shares::new(audit.share()),
             deciding: Semaphore::new(upheld::DECISIONS),
             drain: drain.clone(),

@@ -1,7 +1,5 @@
 //! CreateServer.
 
-use std::sync::Arc;
-
 use domain::credential::CredentialKind;
 use domain::endpoint::Destination;
 use domain::id::ServerId;
@@ -15,7 +13,7 @@ use crate::error::{Error, ResourceKind, Violations};
 
 /// Registers a server.
 pub(super) async fn create_server(
-    api: &Arc<Context>,
+    api: &Context,
     call: Call<CreateServerRequest>,
 ) -> Result<CreateServerResponse, Error> {
     let CreateServerRequest {
@@ -97,9 +95,6 @@ pub(super) async fn create_server(
                 }
             }
         })?;
-    if credential.is_some() {
-        api.first_looks.begin(api, &call.token, &created);
-    }
     Ok(response(&created))
 }
 

@@ -1,7 +1,5 @@
 //! SetServerPassword.
 
-use std::sync::Arc;
-
 use domain::access::Permission;
 use domain::credential::CredentialKind;
 use rpc::server::v1::{SetServerPasswordRequest, SetServerPasswordResponse};
@@ -18,7 +16,7 @@ const ATTEMPTS: usize = 3;
 
 /// Sets or forgets the password of a server.
 pub(super) async fn set_server_password(
-    api: &Arc<Context>,
+    api: &Context,
     call: Call<SetServerPasswordRequest>,
 ) -> Result<SetServerPasswordResponse, Error> {
     let id = resource::server("name", &call.message.name)?;
@@ -44,9 +42,6 @@ pub(super) async fn set_server_password(
             .await
         {
             Ok(server) => {
-                if credential.is_some() {
-                    api.first_looks.begin(api, &call.token, &server);
-                }
                 return Ok(SetServerPasswordResponse {
                     server: Some(convert::shown(api, &call.caller, &server).await?),
                 });
