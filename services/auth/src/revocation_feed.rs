@@ -19,7 +19,7 @@ const KEYS_EVERY: Duration = Duration::from_secs(15);
 /// How often it is written down which API tokens were used.
 const USE_EVERY: Duration = Duration::from_secs(30);
 
-/// Asks the config database again and again what was revoked, and whether the rules changed: two small queries.
+/// Asks the config database again and again what was revoked, and whether the rules changed: one small query.
 #[derive(Debug)]
 pub struct RevocationFeed {
     verifier: Arc<TokenVerifier>,

@@ -47,6 +47,8 @@ pub struct Revocations {
     pub revocations: Vec<Revocation>,
     /// Ask for what is after this next.
     pub revision: i64,
+    /// The revision of the rules, as of the same moment.
+    pub policy: i64,
     /// True where more is there already.
     pub more: bool,
 }
@@ -58,14 +60,19 @@ impl Store {
     /// When the database fails.
     pub async fn revocations_since(&self, revision: i64) -> Result<Revocations, StoreError> {
         let mut connection = self.acquire().await?;
-        let rows: Vec<RevocationRow> = sqlx::query_as(
-            "SELECT revision, kind, subject_id, revoke_time FROM pgmoor.revocations \
-             WHERE revision > $1 ORDER BY revision LIMIT $2",
+        // One question, though it is two: whoever follows asks often.
+        let heard: Vec<HeardRow> = sqlx::query_as(
+            "SELECT c.revision AS policy, r.revision, r.kind, r.subject_id, r.revoke_time FROM pgmoor.counters AS c \
+             LEFT JOIN (SELECT revision, kind, subject_id, revoke_time FROM pgmoor.revocations \
+             WHERE revision > $1 ORDER BY revision LIMIT $2) AS r ON true WHERE c.name = $3 ORDER BY r.revision",
         )
         .bind(revision)
         .bind(BATCH)
+        .bind(Counter::Policy.name())
         .fetch_all(&mut *connection)
         .await?;
+        let policy = heard.first().map_or(0, |row| row.policy);
+        let rows: Vec<RevocationRow> = heard.into_iter().filter_map(HeardRow::revocation).collect();
         let more = rows.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
         let revocations = rows
             .into_iter()
@@ -75,6 +82,7 @@ impl Store {
         Ok(Revocations {
             revocations,
             revision,
+            policy,
             more,
         })
     }
@@ -115,12 +123,32 @@ pub(crate) async fn append(tx: &mut PgConnection, subjects: &[Subject]) -> Resul
     Ok(())
 }
 
-#[derive(sqlx::FromRow)]
 struct RevocationRow {
     revision: i64,
     kind: String,
     subject_id: Uuid,
     revoke_time: OffsetDateTime,
+}
+
+/// A revocation, or nothing, with the revision of the rules.
+#[derive(sqlx::FromRow)]
+struct HeardRow {
+    policy: i64,
+    revision: Option<i64>,
+    kind: Option<String>,
+    subject_id: Option<Uuid>,
+    revoke_time: Option<OffsetDateTime>,
+}
+
+impl HeardRow {
+    fn revocation(self) -> Option<RevocationRow> {
+        Some(RevocationRow {
+            revision: self.revision?,
+            kind: self.kind?,
+            subject_id: self.subject_id?,
+            revoke_time: self.revoke_time?,
+        })
+    }
 }
 
 impl TryFrom<RevocationRow> for Revocation {

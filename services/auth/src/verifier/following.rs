@@ -18,10 +18,7 @@ use crate::standing::{Revoked, UserState};
 impl TokenVerifier {
     /// Asks what was revoked since it was last asked, and whether the rules changed.
     pub(crate) async fn hear(&self) -> Result<(), StoreError> {
-        let heard = match self.hear_revocations().await {
-            Ok(()) => self.hear_policy().await,
-            failed => failed,
-        };
+        let heard = self.hear_revocations().await;
         let was_deaf = self.deaf.swap(heard.is_err(), Ordering::Relaxed);
         heard?;
         if was_deaf {
@@ -68,6 +65,7 @@ impl TokenVerifier {
             let revoked: Vec<_> = news.revocations.iter().map(revoked).collect();
             self.standing.revoke(&revoked, Instant::now());
             *heard = news.revision;
+            self.note_policy(news.policy);
             if !revoked.is_empty() {
                 self.changed.send_replace(());
             }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use domain::access::Caller;
-use store::StoreError;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -51,8 +50,8 @@ impl TokenVerifier {
         self.admit(caller(&user, known.credential, known.issued, known.expires))
     }
 
-    pub(super) async fn hear_policy(&self) -> Result<(), StoreError> {
-        let revision = self.store.access().revision().await?;
+    /// Takes note of the rules' revision.
+    pub(super) fn note_policy(&self, revision: i64) {
         let heard = HeardPolicy {
             revision,
             since: Instant::now(),
@@ -64,6 +63,5 @@ impl TokenVerifier {
             }
             is_new
         });
-        Ok(())
     }
 }
