@@ -10,6 +10,7 @@ use rpc::query::v1::{CommitOutcome, ExecutionOutcome};
 use tokio::time::Instant;
 use tonic::Status;
 
+use crate::backend::Backend;
 use crate::error::PoolerError;
 use crate::session::Ended;
 
@@ -29,7 +30,7 @@ pub(crate) struct Subject<'a> {
     /// Its own name; empty without a session.
     pub(crate) execution: String,
     pub(crate) database: String,
-    /// The PostgreSQL role.
+    /// The PostgreSQL role, as far as it is known before it runs.
     pub(crate) role: String,
     pub(crate) sql: &'a str,
 }
@@ -81,10 +82,14 @@ impl Audited {
         }))))
     }
 
-    /// From here on it has a record whatever happens.
-    pub(crate) fn begin(&mut self) {
+    /// From here on, where this backend runs it, it has a record whatever happens.
+    pub(crate) fn begin(&mut self, backend: &Backend) {
         if let Some(draft) = &mut self.0 {
             draft.began = true;
+            // The session may have moved since it was asked for. Who has a backend for life has it of no pool.
+            if let Some(pool) = &backend.pool {
+                draft.entry.role = pool.key.username.to_string();
+            }
         }
     }
 

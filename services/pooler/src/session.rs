@@ -653,6 +653,11 @@ impl Session {
         self.control.is_cancelled()
     }
 
+    /// True once its execution is to end because an elevation did.
+    pub(crate) fn is_falling(&self) -> bool {
+        self.control.is_falling()
+    }
+
     /// Lets its task go, unless there is something to do.
     fn leave(&self) -> bool {
         let mut state = self.state.lock();
@@ -716,9 +721,16 @@ impl Session {
                 state.set_pins(ended.pins);
                 state.end_for(cause);
             }
-            // Nothing was pinned: the session goes on on another backend. Who saw that one go needs not be told again.
+            // Nothing was pinned, or nothing that may stay: the session goes on on another backend. Who saw that one go, or why,
+            // needs not be told again.
             Some(_) => {
-                state.untold = ended.lost.is_none() || !told;
+                let saw = ended.lost.is_some() || ended.outcome == ExecutionOutcome::ElevationEnded;
+                state.untold = !(told && saw);
+                state.fell = falls && state.untold;
+                if falls && !ended.pins.is_empty() {
+                    // It may have listened.
+                    self.watchers.end();
+                }
                 state.transaction = TransactionStatus::Idle;
                 state.transaction_since = None;
                 state.set_pins(Pins::NONE);

@@ -1,6 +1,6 @@
 //! What bears on what a user may do: bindings, grants, ownership, policies, read together.
 //!
-//! Invariant: every change of a role, a binding, a group, a grant, an elevation, a policy or an owner takes the next revision of
+//! Invariant: every change of a role, a binding, a group, a grant, an elevation that holds, a policy or an owner takes the next revision of
 //! `policy` in its transaction, and what is read here has the revision it was read at. So who compares revisions knows
 //! whether a decision still stands.
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::id::{ElevationId, ServerId, UserId};
 use domain::name::Identifier;
-use sqlx::Connection as _;
+use sqlx::{Connection as _, PgConnection};
 use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -16,11 +16,14 @@ use crate::access::{bound_to, owns, scope_holds};
 use crate::counter::Counter;
 use crate::error::{Inconsistency, StoreError, violated_constraint};
 use crate::etag::Etag;
+use crate::limits::LimitReached;
 use crate::page::{Cursor, Page, PageRequest};
 use crate::{Store, seconds};
 
 /// Elevations of a user on a server that are not over, at most.
 pub const MAX_OPEN: u32 = 3;
+/// Elevations that a user may ask for on a server within an hour, at most: those who may approve them see them all.
+pub const MAX_RECENT: u32 = 20;
 /// How long a wish waits for a decision.
 pub const DECISION_TIME: Duration = Duration::from_secs(60 * 60);
 
@@ -125,8 +128,8 @@ pub enum ElevationError {
     #[error("there is no such elevation")]
     NotFound,
     /// The user has as many as may be.
-    #[error("there are {MAX_OPEN} elevations of the user on the server already")]
-    TooMany,
+    #[error(transparent)]
+    LimitReached(#[from] LimitReached),
     /// Nobody approves their own.
     #[error("nobody approves what they asked for themselves")]
     OwnApproval,
@@ -203,6 +206,32 @@ macro_rules! columns {
     };
 }
 
+/// What a policy leaves of the elevations of its server: none where it allows none any more, and none longer than it allows.
+pub(crate) async fn follow_policy(
+    tx: &mut PgConnection,
+    server: ServerId,
+    longest: Option<Duration>,
+) -> Result<(), sqlx::Error> {
+    let sql = match longest {
+        None => {
+            "UPDATE pgmoor.elevations SET state = 'ended', end_time = clock_timestamp(), version = version + 1, \
+             update_time = clock_timestamp() WHERE server_id = $1 AND state IN ('requested', 'active') \
+             AND $2::float8 IS NULL"
+        }
+        Some(_) => {
+            "UPDATE pgmoor.elevations SET expire_time = decide_time + make_interval(secs => $2), \
+             version = version + 1, update_time = clock_timestamp() WHERE server_id = $1 AND state = 'active' \
+             AND expire_time > decide_time + make_interval(secs => $2)"
+        }
+    };
+    sqlx::query(sql)
+        .bind(server.as_uuid())
+        .bind(longest.map(seconds))
+        .execute(tx)
+        .await
+        .map(drop)
+}
+
 impl Elevations<'_> {
     /// Asks for an elevation.
     ///
@@ -224,16 +253,33 @@ impl Elevations<'_> {
                 .fetch_optional(&mut *tx)
                 .await?;
         known.ok_or(ElevationError::NotFound)?;
-        let open: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM pgmoor.elevations WHERE user_id = $1 AND server_id = $2 \
-             AND state IN ('requested', 'active') AND expire_time > clock_timestamp()",
+        let (open, recent): (i64, i64) = sqlx::query_as(
+            "SELECT count(*) FILTER (WHERE state IN ('requested', 'active') AND expire_time > clock_timestamp()), \
+             count(*) FILTER (WHERE create_time > clock_timestamp() - make_interval(secs => $3)) \
+             FROM pgmoor.elevations WHERE user_id = $1 AND server_id = $2",
         )
         .bind(user.as_uuid())
         .bind(server.as_uuid())
+        .bind(seconds(DECISION_TIME))
         .fetch_one(&mut *tx)
         .await?;
-        if open >= i64::from(MAX_OPEN) {
-            return Err(ElevationError::TooMany);
+        let limits = [
+            (
+                "elevations of the user on the server that are not over",
+                open,
+                MAX_OPEN,
+            ),
+            (
+                "elevations that the user asked for within an hour",
+                recent,
+                MAX_RECENT,
+            ),
+        ];
+        for (limit, count, most) in limits {
+            let most = i64::from(most);
+            if count >= most {
+                return Err(LimitReached { limit, most }.into());
+            }
         }
         let row: ElevationRow = sqlx::query_as(concat!(
             "INSERT INTO pgmoor.elevations AS e (id, server_id, user_id, databases, reason, duration_s, session, \
@@ -251,7 +297,6 @@ impl Elevations<'_> {
         .bind(seconds(DECISION_TIME))
         .fetch_one(&mut *tx)
         .await?;
-        Counter::Policy.next(&mut tx).await?;
         tx.commit().await?;
         Ok(row.try_into()?)
     }
@@ -389,7 +434,10 @@ impl Elevations<'_> {
             .bind(by.as_uuid())
             .fetch_one(&mut *tx)
             .await?;
-        Counter::Policy.next(&mut tx).await?;
+        // Only what comes to hold, or ceases to, changes a decision.
+        if row.state == ElevationState::Active.as_str() || before.state == ElevationState::Active {
+            Counter::Policy.next(&mut tx).await?;
+        }
         tx.commit().await?;
         Ok(row.try_into()?)
     }
@@ -400,7 +448,6 @@ impl Elevations<'_> {
     /// When the database fails.
     pub async fn expire(&self) -> Result<Vec<ServerElevation>, StoreError> {
         let mut connection = self.store.acquire().await?;
-        let mut tx = connection.begin().await?;
         let rows: Vec<ElevationRow> = sqlx::query_as(concat!(
             "UPDATE pgmoor.elevations AS e SET state = 'expired', version = version + 1, \
              update_time = clock_timestamp() WHERE e.id IN (SELECT o.id FROM pgmoor.elevations AS o \
@@ -408,12 +455,8 @@ impl Elevations<'_> {
              ORDER BY o.expire_time LIMIT 1000 FOR UPDATE SKIP LOCKED) RETURNING ",
             columns!()
         ))
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut *connection)
         .await?;
-        if !rows.is_empty() {
-            Counter::Policy.next(&mut tx).await?;
-        }
-        tx.commit().await?;
         let elevations = rows.into_iter().map(ServerElevation::try_from);
         Ok(elevations.collect::<Result<_, _>>()?)
     }

@@ -58,10 +58,11 @@ pub(super) fn policy(policy: &ServerPolicy) -> proto::ServerPolicy {
     }
 }
 
-/// Reads a policy, with a note of each field that is wrong.
+/// Reads a policy, with a note of each field that is wrong. What it does not say of credentials is as it is, `current`.
 pub(super) fn read_policy(
     preset: i32,
     policy: &proto::ServerPolicy,
+    current: CredentialMode,
     violations: &mut Violations,
 ) -> Option<ServerPolicy> {
     let databases = databases("policy.databases", &policy.databases, violations);
@@ -83,7 +84,8 @@ pub(super) fn read_policy(
     }?;
     let max_elevation = max_elevation(policy.max_elevation, violations)?;
     let credential_mode = match proto::CredentialMode::try_from(policy.credential_mode) {
-        Ok(proto::CredentialMode::Unspecified | proto::CredentialMode::Shared) => CredentialMode::Shared,
+        Ok(proto::CredentialMode::Unspecified) => current,
+        Ok(proto::CredentialMode::Shared) => CredentialMode::Shared,
         Ok(proto::CredentialMode::PersonalOnly) => CredentialMode::PersonalOnly,
         Err(_) => {
             violations.add("policy.credential_mode", "is not a known value");

@@ -30,10 +30,11 @@ pub(super) async fn update_server_policy(
 ) -> Result<proto::UpdateServerPolicyResponse, Error> {
     let request = call.message;
     let id = resource::server("server", &request.server)?;
-    access::server(api, &call.caller, id, Permission::PoliciesUpdate).await?;
+    let server = access::server(api, &call.caller, id, Permission::PoliciesUpdate).await?;
+    let current = server.policy.credential_mode;
     let mut violations = Violations::default();
     let given = request.policy.unwrap_or_default();
-    let Some(policy) = convert::read_policy(request.preset, &given, &mut violations) else {
+    let Some(policy) = convert::read_policy(request.preset, &given, current, &mut violations) else {
         return Err(violations.into_error());
     };
     violations.done()?;

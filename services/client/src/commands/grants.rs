@@ -279,9 +279,9 @@ pub struct Policy {
     /// The longest that somebody may be let write for, such as 1h. Without: nobody may
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     max_elevation: Option<Duration>,
-    /// Who has no credential of their own there is refused
-    #[arg(long)]
-    personal_only: bool,
+    /// Who has no credential of their own there is refused. Without: as it is now
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    personal_only: Option<bool>,
 }
 
 impl Policy {
@@ -295,7 +295,7 @@ impl Policy {
             || self.no_backups
             || self.no_restores
             || self.max_elevation.is_some()
-            || self.personal_only;
+            || self.personal_only.is_some();
         let policy = if sets {
             let tenancy = match self.databases.is_empty() {
                 true => Tenancy::SingleTenant,
@@ -318,8 +318,9 @@ impl Policy {
                     restores_forbidden: self.no_restores,
                     max_elevation: self.max_elevation.map(wire_duration),
                     credential_mode: match self.personal_only {
-                        true => CredentialMode::PersonalOnly,
-                        false => CredentialMode::Shared,
+                        None => CredentialMode::Unspecified,
+                        Some(true) => CredentialMode::PersonalOnly,
+                        Some(false) => CredentialMode::Shared,
                     }
                     .into(),
                 }),

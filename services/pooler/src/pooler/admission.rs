@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use ::sessions::UserToken;
 use auth::AuthError;
 use domain::access::{Access, Caller, Denial, Permission, ServerFacts, decide};
+use domain::credential::{CredentialKind, CredentialMode};
 use domain::id::{ServerId, UserId};
 use domain::name::Identifier;
 use store::servers::Server;
@@ -49,6 +51,26 @@ impl Pooler {
         let rights = Rights::decide(facts, database.clone(), permission, wish);
         let rights = rights.map_err(|denial| denied(denial, permission, name, Some(&database)))?;
         Ok((server, rights))
+    }
+
+    /// Whether the caller may name this credential. Where everybody logs in with their own, the others are for those who may set
+    /// them.
+    pub(super) async fn may_name(
+        &self,
+        token: &UserToken,
+        name: &str,
+        database: Option<&Identifier>,
+        server: &Server,
+        kind: CredentialKind,
+    ) -> Result<(), PoolerError> {
+        let is_own = matches!(kind, CredentialKind::Personal(_));
+        if is_own || server.policy.credential_mode != CredentialMode::PersonalOnly {
+            return Ok(());
+        }
+        let permission = Permission::ServersUpdate;
+        let caller = self.caller(token, permission).await?;
+        let admitted = self.admitted(&caller, name, permission, database, None);
+        admitted.await.map(drop)
     }
 
     /// What bears on what a user may do with a server; nothing where one of the two is gone.

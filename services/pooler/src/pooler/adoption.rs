@@ -26,8 +26,16 @@ const BATCH: u32 = 1000;
 /// Before the config database is asked again for what a session needs that was taken over.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// What leads to a pool: whose sessions on which server, how far they may go, the database, and the run-time parameters.
-type Way = (ServerId, UserId, Access, Identifier, Vec<(String, String)>);
+/// What leads to a pool: whose sessions on which server with which username, how far they may go, the database, and the
+/// run-time parameters.
+type Way = (
+    ServerId,
+    Identifier,
+    UserId,
+    Access,
+    Identifier,
+    Vec<(String, String)>,
+);
 /// Pools, by what leads to one.
 type Pools = HashMap<Way, Option<Arc<Pool>>>;
 
@@ -153,7 +161,8 @@ impl Pooler {
         match self.pool_of(session, &mut found.pools).await? {
             Some(pool) => {
                 let clock = Arc::clone(&self.0.clock);
-                let (access, at) = (rights.access(), Arc::clone(instance));
+                // The one its pool was chosen by. Where it may go farther it moves before its first execution.
+                let (access, at) = (session.access, Arc::clone(instance));
                 let Registration { server, credential } = pool.registration.lock().clone();
                 let role = credential.ok().and_then(|credential| {
                     self.known_role(access, &server, &credential, Some(&session.database))
@@ -216,6 +225,7 @@ impl Pooler {
     async fn pool_of(&self, session: &Row, pools: &mut Pools) -> Result<Option<Arc<Pool>>, PoolerError> {
         let key = (
             session.server_id,
+            session.username.clone(),
             session.owner_id,
             session.access,
             session.database.clone(),
@@ -231,7 +241,7 @@ impl Pooler {
             let server = &registration.server;
             // As which role it logged in last is of no more matter than which backend it had. But whose server is another role's
             // now, that is another server.
-            (server.username == session.username || *registration.role() == session.username)
+            server.username == session.username
                 && instances.current(server.instance_id) == instances.current(session.instance_id)
         });
         let pool = registration.map(|registration| {

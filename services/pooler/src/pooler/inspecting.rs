@@ -46,7 +46,10 @@ impl Pooler {
             .await?;
         let max_age = request::max_age(request.max_age)?;
         let credential = match request::credential(request.credential, caller.user)? {
-            Some(kind) => self.login_of(&server, kind).await?,
+            Some(kind) => {
+                Box::pin(self.may_name(token, &request.name, database.as_ref(), &server, kind)).await?;
+                self.login_of(&server, kind).await?
+            }
             // What it is about is whether it can be kept from writing.
             None => self.login(&server, caller.user, Access::ReadOnly).await?,
         };

@@ -85,7 +85,7 @@ impl Pooler {
         let visit = self.0.visitors.enter(Visitor::Script(Arc::clone(&session)));
         let checked_out = Box::pin(self.check_out(&session, None)).await;
         let mut seat = checked_out.map_err(NoBackend::into_error)?;
-        audited.begin();
+        audited.begin(&seat.backend);
         seat.backend.hold = Hold::once();
         let control = Arc::new(Control::default());
         session.holds_by(&seat.backend, &control);

@@ -411,7 +411,7 @@ fn answered(
         cut && ended.error.is_none()
     };
     match answer {
-        Ok(Ok(ended)) if ended.lost.is_none() && ended.outcome == ExecutionOutcome::ElevationEnded => {
+        Ok(Ok(ended)) if ended.outcome == ExecutionOutcome::ElevationEnded => {
             Err(PoolerError::ElevationEnded {
                 current: session.incarnation(),
             })

@@ -145,14 +145,18 @@ impl Pooler {
     /// A backend as [`Pooler::find`] finds it. How far the session may go may have changed while it waited: then another is looked
     /// for.
     async fn find_fitting(&self, session: &Session, audience: Option<Audience>) -> Result<Seat, NoBackend> {
+        let rights = &session.facts.rights;
+        let mut sought = rights.access();
         let mut seat = self.find(session, audience.as_ref()).await?;
         let Keeping::Auto { home, .. } = &session.facts.keeping else {
             return Ok(seat);
         };
         for _ in 0..MOST_MERGES {
-            if home.access() == session.facts.rights.access() {
+            // Where its home is not of that access, it stayed there because the config database is away.
+            if sought == rights.access() || home.access() == rights.access() {
                 break;
             }
+            sought = rights.access();
             let pool = match self.at_home(session, home).await {
                 Ok(pool) => pool,
                 Err(error) => {
@@ -365,6 +369,11 @@ async fn wait(
         return Err(PoolerError::Moved { owner: None }.into());
     }
     loop {
+        // The bell rings for it.
+        if session.is_falling() {
+            let current = session.incarnation();
+            return Err(PoolerError::ElevationEnded { current }.into());
+        }
         let Some(slot) = &mut waiting.slot else {
             return Err(NoBackend::Cancelled);
         };

@@ -36,7 +36,10 @@ impl Pooler {
             .admitted(&caller, &request.name, permission, database.as_ref(), None)
             .await?;
         let credential = match kind {
-            Some(kind) => Box::pin(self.login_of(&server, kind)).await?,
+            Some(kind) => {
+                Box::pin(self.may_name(token, &request.name, database.as_ref(), &server, kind)).await?;
+                Box::pin(self.login_of(&server, kind)).await?
+            }
             None => Box::pin(self.login(&server, caller.user, rights.access())).await?,
         };
         let subject = Subject::new(&server, &credential, database.as_ref());

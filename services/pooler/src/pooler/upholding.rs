@@ -36,7 +36,16 @@ impl Pooler {
         let mut works = true;
         loop {
             ticks.tick().await;
-            let renewed = self.renew_rights().await;
+            let renewing = self.renew_rights();
+            tokio::pin!(renewing);
+            let renewed = loop {
+                tokio::select! {
+                    biased;
+                    renewed = &mut renewing => break renewed,
+                    // What expires does not wait for a config database that is slow to answer.
+                    _ = ticks.tick() => self.end_without_rights(),
+                }
+            };
             if renewed != works {
                 works = renewed;
                 match works {

@@ -57,7 +57,7 @@ impl Session {
         if state.pins.is_empty() && state.returned.is_none() {
             return Needs::Nothing;
         }
-        state.give_up(false);
+        self.give_up(&mut state, false);
         self.call(state)
     }
 
@@ -65,8 +65,14 @@ impl Session {
     pub(super) fn fallen(&self, state: &mut State, told: bool) {
         self.facts.rights.set_raised(false);
         if !state.pins.is_empty() && state.end.is_none() {
-            state.give_up(told);
+            self.give_up(state, told);
         }
+    }
+
+    /// What held it on its backend is no more, and so is what it listened to: who follows its notifications sees that they end.
+    fn give_up(&self, state: &mut State, told: bool) {
+        state.give_up(told);
+        self.watchers.end();
     }
 
     /// True while its task is to close the backend that it holds.
@@ -94,7 +100,7 @@ impl Session {
         let rights = &self.facts.rights;
         match (used_to, rights.access()) {
             (Access::ReadWrite, Access::ReadOnly) => {
-                state.give_up(false);
+                self.give_up(state, false);
                 state.discards = false;
                 false
             }

@@ -58,6 +58,12 @@ pub(crate) enum Lost {
     /// An administrator had the connection closed.
     #[error("the connection was closed by an administrator")]
     Killed,
+    /// The elevation is over, and what was written is not to be committed.
+    #[error("the elevation ended while a portal was open")]
+    ElevationEnded,
+    /// The session is to be closed, and what was written is not to be committed.
+    #[error("the session was closed while a portal was open")]
+    Closing,
     /// The server does not keep a transaction read-only that is to be so.
     #[error("a transaction is not the read-only one it should be")]
     NotReadOnly,
@@ -277,7 +283,7 @@ impl<'a> Execution<'a> {
     /// Ends the execution. The last events are handed to `after`, to be sent once the session is free again.
     fn end(mut self, result: Result<(), Lost>) -> (Ended, Option<LastEvents>) {
         let lost = result.err();
-        let outcome = self.outcome(lost.is_some());
+        let outcome = self.outcome(lost.as_ref());
         let transaction = self.connection().transaction_status();
         if lost.is_none() {
             self.backend.hold.ready(transaction);
@@ -325,9 +331,15 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    fn outcome(&self, lost: bool) -> ExecutionOutcome {
+    fn outcome(&self, lost: Option<&Lost>) -> ExecutionOutcome {
+        match lost {
+            // We gave the backend up ourselves.
+            Some(Lost::ElevationEnded) => return ExecutionOutcome::ElevationEnded,
+            Some(Lost::Closing) => return ExecutionOutcome::Cancelled,
+            Some(_) => return ExecutionOutcome::Lost,
+            None => {}
+        }
         match self.interrupt {
-            _ if lost => ExecutionOutcome::Lost,
             _ if self.suspended.is_some() => ExecutionOutcome::Suspended,
             // Also where the server had finished: rows are missing.
             Some(Interrupt::LimitExceeded) => ExecutionOutcome::LimitExceeded,

@@ -21,6 +21,8 @@ impl Session {
                 && state.end.is_none()
                 && state.returned.is_none()
                 && state.pins.is_empty()
+                // What it gave up is still on its backend.
+                && !state.discards
                 && !state.moving;
             if !(shared && free) {
                 return None;

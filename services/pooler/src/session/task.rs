@@ -297,7 +297,7 @@ async fn perform(session: &Session, backend: &mut Backend, execution: ExecutionI
             detaching,
             mut audited,
         } => {
-            audited.begin();
+            audited.begin(backend);
             let identity = Identity {
                 execution: ExecutionName {
                     session: session.facts.name,
@@ -325,7 +325,7 @@ async fn perform(session: &Session, backend: &mut Backend, execution: ExecutionI
             reply,
             mut audited,
         } => {
-            audited.begin();
+            audited.begin(backend);
             let (ended, last) = Execution::new(backend, &session.control, None, Identity::default())
                 .access(access)
                 .watched_by(&session.watchers)

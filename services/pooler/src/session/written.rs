@@ -13,13 +13,16 @@ impl Session {
     /// Everything another pooler needs to go on with it.
     pub(crate) fn to_store(&self) -> Row {
         let (facts, state) = (&self.facts, self.state.lock());
-        let (mode, parameters, queue_timeout) = match &facts.keeping {
-            Keeping::Pinned { .. } => (Mode::Pinned, Vec::new(), Default::default()),
+        let (database, role) = self.database_and_role();
+        let (mode, username, parameters, queue_timeout) = match &facts.keeping {
+            Keeping::Pinned { .. } => (Mode::Pinned, role, Vec::new(), Default::default()),
             Keeping::Auto { home, queue_timeout } => {
-                (Mode::Auto, home.pool().key.parameters.clone(), *queue_timeout)
+                let pool = home.pool();
+                // The server's own: by it the server is known again. As which role the session logs in changes.
+                let username = pool.registration.lock().server.username.clone();
+                (Mode::Auto, username, pool.key.parameters.clone(), *queue_timeout)
             }
         };
-        let (database, username) = self.database_and_role();
         Row {
             id: facts.name.session,
             server_id: facts.name.server,

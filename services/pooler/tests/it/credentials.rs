@@ -284,6 +284,12 @@ async fn server_for_personal_credentials_refuses_who_has_none() {
         shared.tested_as(&shared.token, unspecified).await.unwrap(),
         theirs
     );
+    // The others are named by those who may set them, and by nobody else.
+    for kind in [proto::CredentialKind::Shared, proto::CredentialKind::ReadOnly] {
+        let refused = shared.tested_as(&shared.token, kind).await.unwrap_err();
+        assert_eq!(reason(&refused), ErrorReason::PermissionMissing);
+        assert!(shared.tested_as(&world.token, kind).await.is_ok());
+    }
 }
 
 #[tokio::test]

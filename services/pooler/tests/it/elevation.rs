@@ -8,13 +8,14 @@ use domain::access::{Access, GrantLimits, Principal, ServerPolicy, Tenancy};
 use domain::id::{ElevationId, GrantId, UserId};
 use domain::random::SystemRandom;
 use domain::session::SessionName;
+use futures::StreamExt as _;
 use harness::eventually;
 use rpc::errors::v1::ErrorReason;
 use rpc::query::v1::{
-    BeginTransactionRequest, ExecuteRequest, ExecutionOutcome, OpenSessionRequest, PinReason, Session,
-    SessionAccess, TransactionStatus,
+    BeginTransactionRequest, ExecuteRequest, ExecutionOutcome, OnLimit, OpenSessionRequest, PinReason,
+    Script, Session, SessionAccess, TransactionStatus,
 };
-use sessions::{Sessions as _, UserToken};
+use sessions::{EventStream, Sessions as _, UserToken};
 use store::elevations::{ElevationChange, ElevationWish, ServerElevation};
 use store::grants::GrantTerms;
 use tonic::{Code, Status};
@@ -161,6 +162,46 @@ impl Production {
             .get(0)
     }
 
+    /// Has the table so many rows with nothing but 0 in them.
+    async fn fill(&self, rows: i32) {
+        let sql = "INSERT INTO t SELECT 0 FROM generate_series(1, $1)";
+        let client = self.world.target.connect().await;
+        client.execute(sql, &[&rows]).await.unwrap();
+    }
+
+    /// How many rows of the table have something else in them.
+    async fn changed(&self) -> i64 {
+        let sql = "SELECT count(*) FROM t WHERE n <> 0";
+        let client = self.world.target.connect().await;
+        client.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
+    /// Begins a statement that is suspended after so many rows.
+    async fn suspending(&self, session: SessionName, sql: &str, max_rows: i64) -> EventStream {
+        let script = Script {
+            max_rows: Some(max_rows),
+            on_limit: OnLimit::Suspend.into(),
+            ..split(sql)
+        };
+        let request = ExecuteRequest {
+            script: Some(script),
+            ..ExecuteRequest::default()
+        };
+        let begun = self.world.pooler.execute(&self.token, session, request).await;
+        begun.unwrap()
+    }
+
+    /// Waits until a backend is gone, and what it had open with it.
+    async fn backend_is_gone(&self, pid: i32) {
+        eventually(DEADLINE, "the backend is gone", async || {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1";
+            let watcher = self.world.target.connect().await;
+            let left: i64 = watcher.query_one(sql, &[&pid]).await.unwrap().get(0);
+            (left == 0).then_some(()).ok_or(left)
+        })
+        .await;
+    }
+
     /// How many other backends there are whose query begins so.
     async fn running(&self, sql: &str) -> i64 {
         let count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
@@ -300,6 +341,78 @@ async fn running_statement_is_cancelled_when_the_elevation_is_ended_and_its_tran
         (SessionAccess::ReadOnly, 2)
     );
     assert_eq!(production.rows().await, 0);
+}
+
+#[tokio::test]
+async fn what_a_suspended_statement_wrote_is_rolled_back_when_the_elevation_ends() {
+    let production = Production::new().await;
+    production.fill(10).await;
+    let session = production.open_auto().await;
+    let elevation = production.elevate(600).await;
+    production.comes_to(session, SessionAccess::ReadWrite).await;
+    let sql = "UPDATE t SET n = 1 RETURNING n";
+    let part = Run::read(production.suspending(session, sql, 3).await).await;
+    assert_eq!(part.outcome(), ExecutionOutcome::Suspended, "{:?}", part.events);
+    let pid = production.describe(session).await.backend_pid;
+    production.change(&elevation, ElevationChange::End).await;
+    let fallen = production.comes_to(session, SessionAccess::ReadOnly).await;
+    assert!(fallen.pins.is_empty(), "{fallen:?}");
+    production.backend_is_gone(pid).await;
+    assert_eq!(production.changed().await, 0);
+    let told = production.try_run(session, "SELECT 1").await.err().unwrap();
+    assert_eq!(reason(&told), ErrorReason::ElevationEnded);
+    production.succeeds(session, "SELECT 1").await;
+}
+
+#[tokio::test]
+async fn what_a_half_read_statement_wrote_is_rolled_back_when_the_elevation_ends() {
+    // One page that is suspended, and one that comes to its end: no more than what the sockets hold, so that the server is
+    // done with it long before it is read.
+    for max_rows in [60, 1000] {
+        let production = Production::new().await;
+        production.fill(80).await;
+        let session = production.open_auto().await;
+        let elevation = production.elevate(600).await;
+        production.comes_to(session, SessionAccess::ReadWrite).await;
+        let sql = "UPDATE t SET n = 1 RETURNING repeat('x', 10000)";
+        let unread = production.suspending(session, sql, max_rows).await;
+        let pid = production.describe(session).await.backend_pid;
+        eventually(DEADLINE, "the server waits for us", async || {
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND query = $2 \
+                AND state = 'active' AND wait_event_type = 'Client'";
+            let watcher = production.world.target.connect().await;
+            let row = watcher.query_one(waits, &[&pid, &sql]).await.unwrap();
+            let waiting: i64 = row.get(0);
+            (waiting == 1).then_some(()).ok_or(waiting)
+        })
+        .await;
+        production.change(&elevation, ElevationChange::End).await;
+        production.comes_to(session, SessionAccess::ReadOnly).await;
+        let cut = Run::read(unread).await;
+        assert_eq!(cut.outcome(), ExecutionOutcome::ElevationEnded);
+        assert!(cut.finished().pins.is_empty() && cut.tags().is_empty());
+        production.backend_is_gone(pid).await;
+        assert_eq!(production.changed().await, 0);
+        // Who saw that is not told again.
+        production.is_refused(session, "INSERT INTO t VALUES (1)").await;
+    }
+}
+
+#[tokio::test]
+async fn who_follows_notifications_sees_that_nothing_is_listened_to_any_more() {
+    let production = Production::new().await;
+    let session = production.open_auto().await;
+    let elevation = production.elevate(600).await;
+    production.comes_to(session, SessionAccess::ReadWrite).await;
+    production.succeeds(session, "LISTEN jobs").await;
+    let pooler = &production.world.pooler;
+    let mut watch = pooler.watch_session(&production.token, session).await.unwrap();
+    assert!(watch.next().await.unwrap().is_ok());
+    production.change(&elevation, ElevationChange::End).await;
+    let end = tokio::time::timeout(WITHIN, watch.next()).await;
+    assert!(end.expect("the stream ends").is_none());
+    let told = production.try_run(session, "SELECT 1").await.err().unwrap();
+    assert_eq!(reason(&told), ErrorReason::ElevationEnded);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use sqlx::Connection as _;
 
 use super::{Server, Servers, UpdateServerError, lock, read};
 use crate::counter::Counter;
+use crate::elevations;
 use crate::etag::Etag;
 
 impl Servers<'_> {
@@ -33,6 +34,7 @@ impl Servers<'_> {
         .bind(policy.to_json())
         .execute(&mut *tx)
         .await?;
+        elevations::follow_policy(&mut tx, id, policy.max_elevation).await?;
         let row = read(&mut tx, id).await?;
         Counter::Policy.next(&mut tx).await?;
         tx.commit().await?;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use domain::access::Access;
 use domain::credential::CredentialKind;
 use pgconn::ConnectConfig;
 
@@ -13,10 +14,15 @@ use crate::pools::{Pool, Registration};
 use crate::session::{Home, Seat, Session};
 
 impl Pooler {
-    /// The pool that a session lives in, as far as it may go at this moment.
+    /// The pool that a session lives in, as far as it may go at this moment. One that only reads again stays where it is while the
+    /// config database is away: whatever it logs in with, its blocks are read-only. It moves with the next execution that can.
     pub(super) async fn at_home(&self, session: &Session, home: &Home) -> Result<Arc<Pool>, PoolerError> {
-        if home.access() != session.facts.rights.access() {
-            self.settle(session, home).await?;
+        let access = session.facts.rights.access();
+        if home.access() != access {
+            match self.settle(session, home).await {
+                Err(PoolerError::ConfigDatabase) if access == Access::ReadOnly => {}
+                settled => drop(settled?),
+            }
         }
         Ok(home.pool())
     }
@@ -30,8 +36,11 @@ impl Pooler {
         pool: &Pool,
     ) -> Result<Option<ConnectConfig>, PoolerError> {
         let known = match self.settle(session, home).await {
-            Ok(_) if home.pool().number != pool.number => return Ok(None),
-            Ok(registration) => registration,
+            // Its backends log in with what was chosen for this one, or it is not theirs.
+            Ok(chosen) if chosen.kind() != pool.key.kind || *chosen.role() != pool.key.username => {
+                return Ok(None);
+            }
+            Ok(chosen) => chosen,
             Err(PoolerError::ConfigDatabase) => pool.registration.lock().clone(),
             Err(error) => return Err(error),
         };

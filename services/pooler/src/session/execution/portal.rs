@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use domain::access::Access;
 use tokio::time::Instant;
 
 use super::result_set::ResultLimit;
@@ -145,6 +146,7 @@ impl Execution<'_> {
 
     /// Closes the portal, and with the Sync an implicit transaction: it is committed.
     async fn close_portal(&mut self) -> Result<(), Lost> {
+        self.may_commit()?;
         let sent = Instant::now();
         self.backend.hold.portal(false);
         self.backend.connection.close_portal("")?;
@@ -157,9 +159,29 @@ impl Execution<'_> {
         self.end_block().await
     }
 
+    /// Whether an implicit transaction may be committed. Where what lets it write is over no Sync follows: the backend is closed,
+    /// and the server rolls back.
+    fn may_commit(&self) -> Result<(), Lost> {
+        if self.access == Access::ReadOnly {
+            return Ok(());
+        }
+        if self.control.is_falling() {
+            return Err(Lost::ElevationEnded);
+        }
+        // What ends the session may be that its right to write was taken away.
+        if self.control.is_closing() {
+            return Err(Lost::Closing);
+        }
+        Ok(())
+    }
+
     /// The portal has come to its end, or failed: what it ran is complete with the Sync.
     pub(super) fn end_fetching(&mut self) -> Result<(), Lost> {
         if std::mem::take(&mut self.fetching) {
+            // What failed is not committed.
+            if !self.statement.failed {
+                self.may_commit()?;
+            }
             self.backend.hold.portal(false);
             self.backend.connection.sync()?;
         }

@@ -92,12 +92,13 @@ impl Execution<'_> {
                 }));
             }
             Event::CommandComplete(tag) => {
-                self.completed(&tag);
+                // First: what is not committed after all is not complete either.
                 self.end_fetching()?;
+                self.completed(&tag);
             }
             Event::EmptyQuery => {
-                self.completed(&ServerText::default());
                 self.end_fetching()?;
+                self.completed(&ServerText::default());
             }
             Event::Error(error) => {
                 self.sql_error(&error);
