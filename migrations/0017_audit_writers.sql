@@ -45,6 +45,10 @@ DECLARE
     base bigint;
     added bigint;
 BEGIN
+    IF secret IS NULL THEN
+        -- Chains of programs that had none are closed to this function.
+        RAISE null_value_not_allowed USING MESSAGE = 'an audit writer has a secret';
+    END IF;
     PERFORM pgmoor.admit_audit_writer(to_writer, of_role, sha256(secret));
     -- The row with the position stays locked from here to the commit.
     UPDATE pgmoor.audit_position SET position = position + jsonb_array_length(records)
@@ -57,11 +61,15 @@ BEGIN
         n.kind, n.time::timestamptz, n.correlation_id, n.user_id, n.username, n.provider, n.credential, n.address, n.method,
         n.resources, n.session, n.database_name, n.role_name, n.statement_fingerprint, n.statement, n.outcome, n.reason,
         n.sqlstate, n.commit_outcome, n.row_count, n.byte_count, n.duration_us, n.policy_revision, n.count
-    FROM jsonb_to_recordset(records) AS n (sequence bigint, place bigint, format smallint, previous_hash text, hash text,
+    -- The place of a record is where it stands: whoever follows goes by positions.
+    FROM ROWS FROM (jsonb_to_recordset(records) AS (sequence bigint, format smallint, previous_hash text, hash text,
         kind text, time text, correlation_id text, user_id uuid, username text, provider text, credential text, address text,
         method text, resources text[], session text, database_name text, role_name text, statement_fingerprint text,
         statement text, outcome text, reason text, sqlstate text, commit_outcome text, row_count bigint, byte_count bigint,
-        duration_us bigint, policy_revision bigint, count bigint)
+        duration_us bigint, policy_revision bigint, count bigint)) WITH ORDINALITY AS n (sequence, format, previous_hash,
+        hash, kind, time, correlation_id, user_id, username, provider, credential, address, method, resources, session,
+        database_name, role_name, statement_fingerprint, statement, outcome, reason, sqlstate, commit_outcome, row_count,
+        byte_count, duration_us, policy_revision, count, place)
     ON CONFLICT ON CONSTRAINT audit_records_pkey DO NOTHING;
     GET DIAGNOSTICS added = ROW_COUNT;
     RETURN added;

@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status};
 
 use crate::error::Error;
 use crate::operation::Waits;
+use crate::server::first_look::FirstLooks;
 use crate::settings_cache::SettingsCache;
 use crate::shares::Shares;
 use crate::status;
@@ -39,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) artifacts: Artifacts,
     pub(crate) waits: Waits,
     pub(crate) random: Arc<dyn Random>,
+    /// First looks at roles that go on.
+    pub(crate) first_looks: FirstLooks,
     /// What each user holds of it.
     pub(crate) shares: Shares,
     /// Turns of the streams that are decided upon again.
@@ -79,8 +82,6 @@ impl Context {
             (Some(caller), Some(token), Some(permission)) => {
                 // The request's own span: its closing line says who called.
                 telemetry::rpc::record(Id::User, &caller.user);
-                let admitted = self.shares.admit(extensions, caller.user);
-                admitted.map_err(|error| self.status(error))?;
                 Ok(Call {
                     caller,
                     token,

@@ -7,7 +7,7 @@ use domain::access::Permission;
 use domain::egress::EgressDenied;
 use domain::page::InvalidPageToken;
 use store::StoreError;
-use store::elevations::{ElevationState, MAX_OPEN};
+use store::elevations::ElevationState;
 use store::limits::LimitReached;
 use thiserror::Error;
 use tonic::Status;
@@ -112,11 +112,6 @@ pub(crate) enum Error {
     /// What the call was let in by was taken away while it went on.
     #[error("what this call was allowed by has been taken away")]
     AccessRevoked,
-    /// The caller wants more elevations than may be.
-    #[error(
-        "you have {MAX_OPEN} elevations on this server that are not over, which is the most there may be"
-    )]
-    ElevationLimit,
     /// The caller would decide upon what they asked for.
     #[error("nobody approves what they asked for themselves")]
     SelfApproval,

@@ -70,8 +70,9 @@ pub use crate::health::Health;
 use crate::http_port::HttpPort;
 use crate::operation::Waits;
 pub use crate::serve::{ServeError, Service};
+use crate::server::first_look::FirstLooks;
 use crate::settings_cache::SettingsCache;
-use crate::shares::Shares;
+use crate::shares::{Shares, SharesLayer};
 
 /// What the API is made of.
 pub struct Parts {
@@ -142,6 +143,7 @@ pub struct Api {
     health: Health,
     auth: AuthLayer,
     audited: AuditedLayer,
+    shares: SharesLayer,
     routes: Routes,
     http_port: HttpPort,
     expiry: Expiry,
@@ -189,6 +191,7 @@ impl Api {
             artifacts: parts.artifacts,
             waits,
             random: parts.random,
+            first_looks: FirstLooks::new(),
             shares: Shares::new(audit.share()),
             deciding: Semaphore::new(upheld::DECISIONS),
             drain: drain.clone(),
@@ -201,6 +204,7 @@ impl Api {
             health,
             auth,
             audited,
+            shares: SharesLayer(context),
             routes,
             http_port,
             expiry,

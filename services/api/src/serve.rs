@@ -55,6 +55,7 @@ use crate::query::QueryRpcs;
 use crate::role::RoleRpcs;
 use crate::server::ServerRpcs;
 use crate::settings::SettingsRpcs;
+use crate::shares::Counted;
 use crate::storage::StorageRpcs;
 use crate::user::UserRpcs;
 
@@ -70,7 +71,7 @@ const MAX_QUERY_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 const MAX_METADATA_BYTES: u32 = 16 * 1024;
 
 /// What an outer layer wraps: gRPC-Web around the audit trail around authentication around the services.
-pub type Service = GrpcWebService<Audited<BareStatus<Authenticated<Routes>>>>;
+pub type Service = GrpcWebService<Audited<BareStatus<Authenticated<Counted<Routes>>>>>;
 
 /// Serving failed.
 #[derive(Debug, Error)]
@@ -177,6 +178,7 @@ impl Api {
             .layer(self.audited)
             .layer(BareStatusLayer)
             .layer(auth)
+            .layer(self.shares)
             .add_routes(self.routes)
             .serve_with_incoming_shutdown(incoming, async move { drain.cancelled().await })
             .await?;

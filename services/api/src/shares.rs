@@ -2,12 +2,18 @@
 //! account takes all of it, and others' calls are refused or not recorded.
 
 use std::collections::HashMap;
+use std::future::{Ready, ready};
 use std::sync::{Arc, OnceLock};
+use std::task;
 
+use domain::access::Caller;
 use domain::id::UserId;
-use http::Extensions;
+use futures::future::Either;
+use http::{Extensions, Request, Response};
 use parking_lot::Mutex;
+use tower::{Layer, Service};
 
+use crate::context::Context;
 use crate::error::Error;
 
 type Counts = Arc<Mutex<HashMap<UserId, usize>>>;
@@ -69,6 +75,52 @@ impl Drop for Held {
             if *count == 0 {
                 counts.remove(&self.user);
             }
+        }
+    }
+}
+
+/// Counts a call as soon as it is known who calls. Its handler runs when its first message has come, which may be never.
+#[derive(Debug, Clone)]
+pub(crate) struct SharesLayer(pub(crate) Arc<Context>);
+
+impl<S> Layer<S> for SharesLayer {
+    type Service = Counted<S>;
+
+    fn layer(&self, inner: S) -> Counted<S> {
+        Counted {
+            inner,
+            api: Arc::clone(&self.0),
+        }
+    }
+}
+
+/// A service behind a [`SharesLayer`].
+#[derive(Debug, Clone)]
+pub struct Counted<S> {
+    inner: S,
+    api: Arc<Context>,
+}
+
+impl<S, B, R> Service<Request<B>> for Counted<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Default,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = Either<S::Future, Ready<Result<Response<R>, S::Error>>>;
+
+    fn poll_ready(&mut self, context: &mut task::Context<'_>) -> task::Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let extensions = request.extensions();
+        let caller = extensions.get::<Arc<Caller>>();
+        let admitted = caller.map_or(Ok(()), |caller| self.api.shares.admit(extensions, caller.user));
+        match admitted {
+            Ok(()) => Either::Left(self.inner.call(request)),
+            Err(error) => Either::Right(ready(Ok(self.api.status(error).into_http()))),
         }
     }
 }

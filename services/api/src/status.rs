@@ -8,7 +8,6 @@ use domain::random::{self, Random};
 use rpc::error;
 use rpc::errors::v1::ErrorReason;
 use store::StoreError;
-use store::elevations::MAX_OPEN;
 use store::limits::LimitReached;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation};
@@ -79,13 +78,6 @@ pub(crate) fn status(error: Error, random: &dyn Random) -> Status {
             error::plain(Code::PermissionDenied, ErrorReason::EscalationDenied, message)
         }
         Error::AccessRevoked => error::plain(Code::PermissionDenied, ErrorReason::AccessRevoked, message),
-        Error::ElevationLimit => with_metadata(
-            Code::ResourceExhausted,
-            ErrorReason::ElevationLimit,
-            &message,
-            &[("limit", &MAX_OPEN.to_string())],
-            ErrorDetails::new(),
-        ),
         Error::SelfApproval => error::plain(Code::PermissionDenied, ErrorReason::SelfApproval, message),
         Error::ElevationState { state } => with_metadata(
             Code::FailedPrecondition,

@@ -9,8 +9,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::error::AuthError;
 
 /// Longest token that is looked at, in bytes. Ours are shorter than a third of it, and with the
-/// longest names of users still within it.
-pub const MAX_TOKEN_BYTES: usize = 2048;
+/// longest names of users and of a provider still within it.
+pub const MAX_TOKEN_BYTES: usize = 2560;
 
 const SCHEME: &str = "bearer";
 

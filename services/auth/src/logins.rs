@@ -28,7 +28,7 @@ use crate::login_key::LoginKey;
 use crate::password::{PasswordError, Passwords};
 use crate::password_throttle::{PasswordAttempt, WINDOW};
 use crate::secret_token::{new_api_token, new_refresh_token, refresh_token_hash};
-use crate::signing_key::SigningKey;
+use crate::signing_key::{KeyId, SigningKey};
 use crate::standing::UserState;
 use crate::verifier::StartError;
 
@@ -410,7 +410,7 @@ impl Logins {
             provider: login.provider.clone(),
             stated: Some(Arc::new(UserState::of(login.user.clone(), PermissionSet::NONE))),
         };
-        let signer = self.signer().await?;
+        let signer = self.signer(expires).await?;
         let signed = token.sign(&signer.key);
         let signed = signed.map_err(|error| AuthError::fault(&*self.random, "signing a token", &error))?;
         Ok(TokenPair {
@@ -423,8 +423,9 @@ impl Logins {
         })
     }
 
-    /// The key that signs, read anew where it is old: another instance may have made another one.
-    async fn signer(&self) -> Result<Arc<Signer>, AuthError> {
+    /// The key that signs, read anew where it is old: another instance may have made another one. Where that one does not open,
+    /// the one before goes on, as long as it verifies what `expires` then.
+    async fn signer(&self, expires: OffsetDateTime) -> Result<Arc<Signer>, AuthError> {
         let signer = self.signer.load_full();
         if signer.read_at.elapsed() < KEY_AGE {
             return Ok(signer);
@@ -434,11 +435,27 @@ impl Logins {
         let Some(key) = key.map_err(|error| self.store_error("reading the signing key", &error))? else {
             return Ok(signer);
         };
-        let key = SigningKey::read(key.id, &key.private_key, &key.public_key, self.login_key.as_ref())
-            .map_err(|error| AuthError::fault(&*self.random, "reading the signing key", &error))?;
+        let read = SigningKey::read(key.id, &key.private_key, &key.public_key, self.login_key.as_ref());
+        let key = match read {
+            Ok(key) => key,
+            Err(error) if self.verifies_until(signer.key.id(), expires).await? => {
+                tracing::error!(%error, "the key that was replaced goes on signing: the one after it cannot be used");
+                signer.key.clone()
+            }
+            Err(error) => return Err(AuthError::fault(&*self.random, "reading the signing key", &error)),
+        };
         let signer = Arc::new(Signer { key, read_at });
         self.signer.store(Arc::clone(&signer));
         Ok(signer)
+    }
+
+    /// Whether verifiers believe the key at that time still.
+    async fn verifies_until(&self, id: KeyId, time: OffsetDateTime) -> Result<bool, AuthError> {
+        let keys = self.store.signing_keys().verifying().await;
+        let keys = keys.map_err(|error| self.store_error("reading the signing key", &error))?;
+        Ok(keys
+            .iter()
+            .any(|key| KeyId::new(key.id) == id && key.retire_time.is_none_or(|retires| retires > time)))
     }
 
     fn store_error(&self, doing: &'static str, error: &StoreError) -> AuthError {

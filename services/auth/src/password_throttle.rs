@@ -1,8 +1,9 @@
 //! How often a password may be tried.
 //!
 //! Three things are counted, in the same window: a name from an address, an address over all names, and a name from everywhere.
-//! The last is for guesses from many addresses at once, and would let somebody lock another one out; so it does not hold where
-//! somebody of that name has logged in before. Names of users and names of nobody are counted alike.
+//! Each is counted only where the one before did not refuse. The last two are for guesses at many names, or from many addresses at
+//! once, and would let somebody lock another one out; so they do not hold where somebody of that name has logged in before. Names
+//! of users and names of nobody are counted alike.
 
 use std::time::Duration;
 
@@ -60,20 +61,25 @@ impl PasswordAttempt {
     /// Counts it, before the password is looked at, and says whether it is allowed.
     pub(crate) async fn count(&self, store: &Store) -> Result<Attempt, StoreError> {
         let throttles = store.login_throttles();
-        if let Some(key) = self.by_address() {
-            let attempt = throttles.attempt(&key, BY_ADDRESS).await?;
-            if attempt != Attempt::Allowed {
-                return Ok(attempt);
-            }
-        }
         let attempt = throttles
             .attempt(&self.by_name_and_address(), BY_NAME_AND_ADDRESS)
             .await?;
         if attempt != Attempt::Allowed {
+            // Somebody who goes on with a wrong password keeps nobody else at the address out.
             return Ok(attempt);
         }
+        let mut is_home = false;
+        if let Some(key) = self.by_address() {
+            let attempt = throttles.attempt(&key, BY_ADDRESS).await?;
+            if attempt != Attempt::Allowed {
+                is_home = self.comes_from_home(store).await?;
+                if !is_home {
+                    return Ok(attempt);
+                }
+            }
+        }
         let attempt = throttles.attempt(&self.by_name(), BY_NAME).await?;
-        if attempt != Attempt::Allowed && !self.comes_from_home(store).await? {
+        if attempt != Attempt::Allowed && !is_home && !self.comes_from_home(store).await? {
             return Ok(attempt);
         }
         Ok(Attempt::Allowed)

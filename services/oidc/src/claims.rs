@@ -73,6 +73,12 @@ impl Claims {
         self.get(path)?.as_str()
     }
 
+    /// Who it is at the issuer.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        self.top_text("sub")
+    }
+
     /// The text of a claim at the top.
     pub(crate) fn top_text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str()

@@ -18,7 +18,8 @@ const DEFAULT_INTERVAL: u64 = 5;
 /// Longest wait between two questions that a provider may ask for.
 const MAX_INTERVAL: u64 = 60;
 
-/// What a person needs to log in on another device.
+/// What a person needs to log in on another device. An address with the code in it is left out: whoever is sent one by somebody
+/// else would log them in.
 #[derive(Debug)]
 pub struct DeviceAuthorization {
     /// What the provider knows this login by.
@@ -27,8 +28,6 @@ pub struct DeviceAuthorization {
     pub user_code: String,
     /// Where.
     pub verification_uri: String,
-    /// The same with the code in it, if the provider has such an address.
-    pub verification_uri_complete: Option<String>,
     /// How long to wait between two questions.
     pub interval: Duration,
     /// How long the code is good for.
@@ -51,7 +50,6 @@ struct Answer {
     device_code: String,
     user_code: String,
     verification_uri: String,
-    verification_uri_complete: Option<String>,
     expires_in: u64,
     interval: Option<u64>,
 }
@@ -93,7 +91,6 @@ impl Provider {
             device_code: answer.device_code.into(),
             user_code: answer.user_code,
             verification_uri: answer.verification_uri,
-            verification_uri_complete: answer.verification_uri_complete,
             interval: Duration::from_secs(interval),
             lifetime: Duration::from_secs(answer.expires_in),
         })

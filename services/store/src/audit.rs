@@ -308,7 +308,7 @@ impl Audit<'_> {
         let Some(first) = records.first() else {
             return Ok(0);
         };
-        let rows: Vec<NewRow<'_>> = records.iter().zip(1_i64..).map(NewRow::from).collect();
+        let rows: Vec<NewRow<'_>> = records.iter().map(NewRow::from).collect();
         let mut connection = self.store.acquire().await?;
         let added: i64 = sqlx::query_scalar("SELECT pgmoor.append_audit($1, $2, $3, $4)")
             .bind(first.writer.as_uuid())
@@ -501,7 +501,6 @@ fn place(cursor: &Cursor) -> Result<(OffsetDateTime, Uuid, i64), StoreError> {
 #[derive(Serialize)]
 struct NewRow<'a> {
     sequence: i64,
-    place: i64,
     format: i16,
     previous_hash: String,
     hash: String,
@@ -531,12 +530,11 @@ struct NewRow<'a> {
     count: i64,
 }
 
-impl<'a> From<(&'a Record, i64)> for NewRow<'a> {
-    fn from((record, place): (&'a Record, i64)) -> Self {
+impl<'a> From<&'a Record> for NewRow<'a> {
+    fn from(record: &'a Record) -> Self {
         let entry = &record.entry;
         Self {
             sequence: record.sequence,
-            place,
             format: record.format,
             previous_hash: HEXLOWER.encode(&record.previous_hash),
             hash: HEXLOWER.encode(&record.hash),

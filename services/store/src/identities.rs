@@ -150,16 +150,36 @@ impl Identities<'_> {
         if disabled {
             return Err(ResolveIdentityError::UserDisabled);
         }
-        vouch(&mut tx, user, proven.vouched_for).await?;
+        // Before anything else of the user is written: it may lock all administrators, in one order.
         changes.administrator = follow_administrator(&mut tx, user, &proven).await?;
-        // Last: it may lock the revision of policies, which changes of users lock last too.
+        vouch(&mut tx, user, proven.vouched_for).await?;
+        if known.is_some() {
+            follow_provider(&mut tx, &proven).await?;
+        }
         (changes.joined, changes.left) = write_groups(&mut tx, user, &proven).await?;
+        if changes.administrator.is_some() || !changes.joined.is_empty() || !changes.left.is_empty() {
+            // What is open is decided again.
+            Counter::Policy.next(&mut tx).await?;
+        }
         tx.commit().await?;
         Ok(ResolvedIdentity {
             user_id: UserId::from_uuid(user),
             changes,
         })
     }
+}
+
+/// The identity goes by the name that its provider has now.
+async fn follow_provider(tx: &mut PgConnection, proven: &ProvenIdentity) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE pgmoor.identities SET provider = $3 WHERE issuer = $1 AND subject = $2 AND provider <> $3",
+    )
+    .bind(&proven.issuer)
+    .bind(&proven.subject)
+    .bind(&proven.provider)
+    .execute(tx)
+    .await
+    .map(drop)
 }
 
 async fn link_or_create(
@@ -278,11 +298,8 @@ async fn follow_groups(
     .bind(user)
     .bind(source)
     .bind(groups)
-    .fetch_all(&mut *tx)
+    .fetch_all(tx)
     .await?;
-    if !left.is_empty() || !joined.is_empty() {
-        Counter::Policy.next(tx).await?;
-    }
     Ok((joined, left))
 }
 

@@ -71,18 +71,20 @@ impl KnownProviders<'_> {
         if gone.is_empty() {
             return Ok(0);
         }
+        // Users before their groups, as with their logins.
+        let unmade = end_administrators(&mut tx, &gone).await?;
         sqlx::query("DELETE FROM pgmoor.identity_groups WHERE provider = ANY ($1)")
             .bind(&gone)
             .execute(&mut *tx)
             .await?;
-        end_administrators(&mut tx, &gone).await?;
         let sources: Vec<String> = gone.iter().map(|id| format!("oidc:{id}")).collect();
         let ended = sqlx::query("DELETE FROM pgmoor.group_members WHERE source = ANY ($1)")
             .bind(&sources)
             .execute(&mut *tx)
             .await?
             .rows_affected();
-        if ended > 0 {
+        if ended > 0 || unmade > 0 {
+            // What is open is decided again.
             Counter::Policy.next(&mut tx).await?;
         }
         tx.commit().await?;
@@ -91,7 +93,8 @@ impl KnownProviders<'_> {
     }
 }
 
-async fn end_administrators(tx: &mut PgConnection, gone: &[String]) -> Result<(), sqlx::Error> {
+/// Returns how many stopped being ones.
+async fn end_administrators(tx: &mut PgConnection, gone: &[String]) -> Result<u64, sqlx::Error> {
     // As with every change that could take the last one away: all of them are locked, in one order.
     let administrators: Vec<(Uuid, bool)> = sqlx::query_as(
         "SELECT id, coalesce(administrator_provider = ANY ($1), false) FROM pgmoor.users \
@@ -106,14 +109,14 @@ async fn end_administrators(tx: &mut PgConnection, gone: &[String]) -> Result<()
                 "all administrators were made by providers that are not configured any more, and stay"
             );
         }
-        return Ok(());
+        return Ok(0);
     }
-    sqlx::query(
+    let unmade = sqlx::query(
         "UPDATE pgmoor.users SET administrator = false, administrator_provider = NULL, version = version + 1, \
          update_time = clock_timestamp() WHERE administrator_provider = ANY ($1)",
     )
     .bind(gone)
     .execute(tx)
-    .await
-    .map(drop)
+    .await?;
+    Ok(unmade.rows_affected())
 }

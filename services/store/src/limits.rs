@@ -7,14 +7,14 @@ use sqlx::PgConnection;
 use thiserror::Error;
 use uuid::Uuid;
 
-/// Grants on a server.
+/// Grants on a server that have not expired.
 pub const GRANTS_OF_A_SERVER: i64 = 1000;
 /// Bindings of roles to one user or group.
 pub const BINDINGS_OF_A_MEMBER: i64 = 100;
 /// Members of a group that were added by hand or by rule. What a provider says of a person is followed beyond it.
 pub const MEMBERS_OF_A_GROUP: i64 = 10_000;
 /// Operations of a user that are queued or run.
-pub const UNFINISHED_OPERATIONS_OF_A_USER: i64 = 100;
+pub const UNFINISHED_OPERATIONS_OF_A_USER: i64 = 1000;
 
 /// There are as many as there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -57,7 +57,7 @@ macro_rules! limit {
 
 pub(crate) const GRANTS: Limit = limit!(
     "servers",
-    "server_grants WHERE server_id = $1",
+    "server_grants WHERE server_id = $1 AND (expire_time IS NULL OR expire_time > clock_timestamp())",
     "grants on the server",
     GRANTS_OF_A_SERVER
 );
@@ -75,7 +75,7 @@ pub(crate) const GROUP_BINDINGS: Limit = limit!(
 );
 pub(crate) const MEMBERS: Limit = limit!(
     "groups",
-    "group_members WHERE group_id = $1",
+    "group_members WHERE group_id = $1 AND source NOT LIKE 'oidc:%'",
     "members of the group",
     MEMBERS_OF_A_GROUP
 );

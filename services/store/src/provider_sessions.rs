@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use domain::id::{LoginId, UserId};
-use sqlx::Connection as _;
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::logins::{EndReason, TokenHash, end};
 use crate::revocations::{self, Subject};
+use crate::vouching::deny;
 use crate::{Store, seconds};
 
 /// A login that was begun at a provider.
@@ -203,11 +204,36 @@ impl ProviderSessions<'_> {
     pub async fn end(&self, login: LoginId) -> Result<(), StoreError> {
         let mut connection = self.store.acquire().await?;
         let mut tx = connection.begin().await?;
-        if end(&mut tx, login, EndReason::Provider).await? {
-            revocations::append(&mut tx, &[Subject::Login(login)]).await?;
-        }
+        end_by_provider(&mut tx, login).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// The same where the provider does not vouch for the user any more either: their API tokens stop with it. True where they
+    /// did. With `confirmed_within` they do not where it has vouched for another open login of theirs within that time.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn end_and_deny(
+        &self,
+        session: &ProviderSession,
+        confirmed_within: Option<Duration>,
+    ) -> Result<bool, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let mut tx = connection.begin().await?;
+        let is_vouched = match confirmed_within {
+            Some(age) => has_confirmed_another(&mut tx, session, age).await?,
+            None => false,
+        };
+        // The user before the login, as where a user is disabled.
+        let denied = if is_vouched {
+            None
+        } else {
+            deny(&mut tx, &session.issuer, &session.subject).await?
+        };
+        end_by_provider(&mut tx, session.login_id).await?;
+        tx.commit().await?;
+        Ok(denied.is_some())
     }
 
     /// What a login knows of its provider; none where it was not begun at one.
@@ -225,4 +251,30 @@ impl ProviderSessions<'_> {
         .await?;
         Ok(row.map(session))
     }
+}
+
+async fn end_by_provider(tx: &mut PgConnection, login: LoginId) -> Result<(), sqlx::Error> {
+    if end(&mut *tx, login, EndReason::Provider).await? {
+        revocations::append(tx, &[Subject::Login(login)]).await?;
+    }
+    Ok(())
+}
+
+/// Whether the provider has vouched for another open login of the same identity lately.
+async fn has_confirmed_another(
+    tx: &mut PgConnection,
+    session: &ProviderSession,
+    age: Duration,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pgmoor.logins WHERE user_id = $1 AND issuer = $2 AND subject = $3 AND id <> $4 \
+         AND end_time IS NULL AND provider_confirm_time > clock_timestamp() - make_interval(secs => $5))",
+    )
+    .bind(session.user_id.as_uuid())
+    .bind(&session.issuer)
+    .bind(&session.subject)
+    .bind(session.login_id.as_uuid())
+    .bind(seconds(age))
+    .fetch_one(tx)
+    .await
 }

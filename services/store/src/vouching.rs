@@ -1,6 +1,7 @@
 //! What a provider's word is good for beyond the login it was given for: the API tokens of somebody who has no other way in.
 //!
-//! Invariant: a provider's no counts where no other provider knows the user, and never for a user with a password.
+//! Invariant: a provider's no counts for the user of the identity it is about, whatever the provider is called here, and never for
+//! a user with a password.
 
 use std::time::Duration;
 
@@ -26,24 +27,33 @@ impl Store {
 }
 
 impl Vouching<'_> {
-    /// Writes down that a provider does not vouch for a user any more: their API tokens stop. True where they did.
+    /// Writes down that a provider does not vouch for an identity of its own any more: the API tokens of its user stop. The user
+    /// where they did.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn deny(&self, user: UserId, provider: &str) -> Result<bool, StoreError> {
+    pub async fn deny(&self, issuer: &str, subject: &str) -> Result<Option<UserId>, StoreError> {
         let mut connection = self.store.acquire().await?;
-        let done = sqlx::query(
-            "UPDATE pgmoor.users AS u SET vouch_expire_time = clock_timestamp() \
-             WHERE id = $1 AND kind = 'person' AND password_hash IS NULL \
-             AND (vouch_expire_time IS NULL OR vouch_expire_time > clock_timestamp()) AND NOT EXISTS \
-                 (SELECT FROM pgmoor.identities AS i WHERE i.user_id = u.id AND i.provider <> $2)",
-        )
-        .bind(user.as_uuid())
-        .bind(provider)
-        .execute(&mut *connection)
-        .await?;
-        Ok(done.rows_affected() == 1)
+        Ok(deny(&mut connection, issuer, subject).await?)
     }
+}
+
+pub(crate) async fn deny(
+    connection: &mut PgConnection,
+    issuer: &str,
+    subject: &str,
+) -> Result<Option<UserId>, sqlx::Error> {
+    let denied: Option<Uuid> = sqlx::query_scalar(
+        "UPDATE pgmoor.users AS u SET vouch_expire_time = clock_timestamp() FROM pgmoor.identities AS i \
+         WHERE i.issuer = $1 AND i.subject = $2 AND u.id = i.user_id AND u.kind = 'person' \
+         AND u.password_hash IS NULL AND (u.vouch_expire_time IS NULL OR u.vouch_expire_time > clock_timestamp()) \
+         RETURNING u.id",
+    )
+    .bind(issuer)
+    .bind(subject)
+    .fetch_optional(connection)
+    .await?;
+    Ok(denied.map(UserId::from_uuid))
 }
 
 /// Writes down that a provider vouches for a user: their API tokens work for so long.

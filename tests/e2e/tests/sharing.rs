@@ -7,10 +7,11 @@ use std::time::Duration;
 use e2e::backends::{BackendSampler, client_backends};
 use e2e::memory::resident_bytes;
 use e2e::world::{Caller, set_budget};
-use e2e::{Client, World};
+use e2e::{Client, World, WorldOptions};
 use futures::future::join_all;
 use harness::eventually;
 use rpc::query::v1::ExecutionOutcome;
+use rpc::server::v1::InspectServerRequest;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -84,6 +85,33 @@ async fn thirty_sessions_share_fifteen_backends() {
         caller.a().close_session(session).await.unwrap();
     }
     nothing_is_left(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_are_opened_while_roles_of_their_instance_are_looked_at() {
+    let world = World::start(WorldOptions::default()).await;
+    let administrator = world.create_administrator().await;
+    let caller = world.create_user().await;
+    // Nobody has connected to it yet.
+    let first = world.register_target(administrator.a()).await;
+    let second = world.register_target(caller.a()).await;
+    let look = async |client: &Client, name: &str| {
+        let request = InspectServerRequest {
+            name: name.to_owned(),
+            ..InspectServerRequest::default()
+        };
+        client.servers().inspect_server(request).await.unwrap();
+    };
+    let opened = join_all((0..30).map(|_| async {
+        let session = caller.b().open_auto(&second).await.unwrap();
+        let run = caller.a().execute(&session.name, "SELECT 1").await.unwrap();
+        assert_eq!(run.outcome(), ExecutionOutcome::Succeeded, "{run:?}");
+        session
+    }));
+    let (.., opened) = tokio::join!(look(administrator.a(), &first), look(caller.a(), &second), opened);
+    for session in opened {
+        caller.a().close_session(&session).await.unwrap();
+    }
 }
 
 /// One of many sessions.

@@ -64,11 +64,9 @@ pub(super) async fn start_login(
         Presentation::Browser { authorization_url } => response.authorization_url = authorization_url,
         Presentation::Device {
             verification_uri,
-            verification_uri_complete,
             user_code,
         } => {
             response.verification_uri = verification_uri;
-            response.verification_uri_complete = verification_uri_complete.unwrap_or_default();
             response.user_code = user_code;
         }
     }

@@ -68,7 +68,7 @@ fn missing(server: ServerId, id: ElevationId) -> Error {
 fn cause(error: ElevationError, server: ServerId, id: ElevationId) -> Error {
     match error {
         ElevationError::NotFound => missing(server, id),
-        ElevationError::TooMany => Error::ElevationLimit,
+        ElevationError::LimitReached(reached) => reached.into(),
         ElevationError::OwnApproval => Error::SelfApproval,
         ElevationError::TooLong => Error::PolicyForbids {
             permission: Permission::ElevationsRequest,

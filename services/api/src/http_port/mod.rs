@@ -11,6 +11,7 @@ mod connections;
 mod pages;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::auth::{ProviderLogins, published_keys};
 use axum::Router;
@@ -22,7 +23,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use store::Store;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
@@ -30,8 +31,10 @@ use self::brief::Brief;
 use self::connections::Bounds;
 use crate::audited::TrustedHops;
 
-/// Most requests at once; others wait for their turn, and browsers are patient.
+/// Most requests of browsers at once; others wait for their turn, and browsers are patient.
 const CONCURRENT: usize = 256;
+/// How long logins that go on without their browsers keep the port from stopping.
+const LAST_LOGINS: Duration = Duration::from_secs(5);
 
 /// What the handlers work with.
 #[derive(Debug, Clone)]
@@ -53,16 +56,24 @@ pub(crate) struct Kept {
 impl HttpPort {
     /// Serves until `stop`.
     pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let router = Router::new()
+        let provider_logins = Arc::clone(&self.provider_logins);
+        let browsers = Router::new()
             .route("/oidc/callback/{provider}", get(callback::callback))
             .route("/oidc/confirm", post(confirm::confirm))
+            .layer(GlobalConcurrencyLimitLayer::new(CONCURRENT));
+        // Beside them: a provider that is slow must not have the instance taken for one that is down.
+        let router = Router::new()
             .route("/.well-known/jwks.json", get(jwks))
             .route("/healthz", get(healthz))
+            .merge(browsers)
             .fallback(async || pages::not_found())
             .layer(DefaultBodyLimit::max(confirm::MAX_FORM_BYTES))
-            .layer(GlobalConcurrencyLimitLayer::new(CONCURRENT))
             .with_state(self);
         connections::serve(listener, router, Bounds::default(), stop).await;
+        // What a browser began that went away.
+        if timeout(LAST_LOGINS, provider_logins.settled()).await.is_err() {
+            tracing::warn!("logins that a provider was asked about are left as they are");
+        }
     }
 
     /// Where a browser is.
@@ -73,7 +84,7 @@ impl HttpPort {
 
 /// The public keys of access tokens.
 async fn jwks(State(port): State<HttpPort>) -> Response {
-    let asked = port.kept.keys.get(Instant::now(), async {
+    let asked = port.kept.keys.get(async {
         match published_keys(&port.store).await {
             Ok(keys) => Some(keys.to_string()),
             Err(error) => {
@@ -96,7 +107,7 @@ async fn jwks(State(port): State<HttpPort>) -> Response {
 
 /// Whether the config database answers, for balancers that cannot ask by gRPC.
 async fn healthz(State(port): State<HttpPort>) -> StatusCode {
-    let asked = port.kept.health.get(Instant::now(), async {
+    let asked = port.kept.health.get(async {
         match port.store.ping().await {
             Ok(()) => StatusCode::OK,
             Err(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -1,5 +1,7 @@
 //! CreateServer.
 
+use std::sync::Arc;
+
 use domain::credential::CredentialKind;
 use domain::endpoint::Destination;
 use domain::id::ServerId;
@@ -13,7 +15,7 @@ use crate::error::{Error, ResourceKind, Violations};
 
 /// Registers a server.
 pub(super) async fn create_server(
-    api: &Context,
+    api: &Arc<Context>,
     call: Call<CreateServerRequest>,
 ) -> Result<CreateServerResponse, Error> {
     let CreateServerRequest {
@@ -95,6 +97,9 @@ pub(super) async fn create_server(
                 }
             }
         })?;
+    if credential.is_some() {
+        api.first_looks.begin(api, &call.token, &created);
+    }
     Ok(response(&created))
 }
 

@@ -8,6 +8,7 @@ mod create_server;
 mod credentials;
 mod delete_server;
 mod export_servers;
+pub(crate) mod first_look;
 mod import_servers;
 mod inspect_server;
 mod inspection_policy;

@@ -1,5 +1,7 @@
 //! SetServerPassword.
 
+use std::sync::Arc;
+
 use domain::access::Permission;
 use domain::credential::CredentialKind;
 use rpc::server::v1::{SetServerPasswordRequest, SetServerPasswordResponse};
@@ -16,7 +18,7 @@ const ATTEMPTS: usize = 3;
 
 /// Sets or forgets the password of a server.
 pub(super) async fn set_server_password(
-    api: &Context,
+    api: &Arc<Context>,
     call: Call<SetServerPasswordRequest>,
 ) -> Result<SetServerPasswordResponse, Error> {
     let id = resource::server("name", &call.message.name)?;
@@ -42,6 +44,9 @@ pub(super) async fn set_server_password(
             .await
         {
             Ok(server) => {
+                if credential.is_some() {
+                    api.first_looks.begin(api, &call.token, &server);
+                }
                 return Ok(SetServerPasswordResponse {
                     server: Some(convert::shown(api, &call.caller, &server).await?),
                 });

@@ -161,7 +161,7 @@ async fn elevation_goes_as_far_as_policy_and_own_rights_allow() {
         request(&bob.caller, &shop, wish(&["orders"])).await.unwrap();
     }
     let many = request(&bob.caller, &shop, wish(&["orders"])).await;
-    assert_fails(many, Code::ResourceExhausted, ErrorReason::ElevationLimit);
+    assert_fails(many, Code::ResourceExhausted, ErrorReason::LimitReached);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use secrecy::ExposeSecret as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::world::{ADMIN, Caller, World, assert_fails};
+use crate::world::{ADMIN, Caller, DEADLINE, World, assert_fails};
 
 const SECRET: &str = "the server's own password";
 
@@ -149,6 +149,37 @@ async fn password_is_sealed_for_its_destination_and_never_shown() {
         .unwrap()
         .get(0);
     assert!(!stored.contains(SECRET));
+}
+
+#[tokio::test]
+async fn role_is_looked_at_as_soon_as_there_is_a_password() {
+    let world = World::start().await;
+    pooler_key(&world).await;
+    let admin = world.a.login(ADMIN).await;
+    let looked_at = async |count: usize| {
+        harness::eventually(DEADLINE, "it is looked", async || {
+            let inspected = world.a.sessions.inspected.lock().unwrap().clone();
+            if inspected.len() == count {
+                Ok(inspected)
+            } else {
+                Err(format!("{inspected:?}"))
+            }
+        })
+        .await
+    };
+    let bare = create(&admin, server("bare", "db.example.com"), "")
+        .await
+        .unwrap();
+    let first = create(&admin, server("db", "db.example.com"), SECRET)
+        .await
+        .unwrap();
+    assert_eq!(looked_at(1).await, std::slice::from_ref(&first.name));
+    let password = SetServerPasswordRequest {
+        name: bare.name.clone(),
+        password: SECRET.to_owned(),
+    };
+    admin.servers().set_server_password(password).await.unwrap();
+    assert_eq!(looked_at(2).await, [first.name, bare.name]);
 }
 
 #[tokio::test]

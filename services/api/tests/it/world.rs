@@ -337,7 +337,7 @@ impl Caller {
         roles: RoleServiceClient,
     }
 
-    fn authorized(&self) -> Authorized {
+    pub fn authorized(&self) -> Authorized {
         InterceptedService::new(self.channel.clone(), Authorization(self.token.clone()))
     }
 }

@@ -80,8 +80,6 @@ pub enum Presentation {
     Device {
         /// Where.
         verification_uri: String,
-        /// The same with the code in it.
-        verification_uri_complete: Option<String>,
         /// The code.
         user_code: String,
     },
@@ -170,7 +168,6 @@ impl ProviderLogins {
                 };
                 let presentation = Presentation::Device {
                     verification_uri: device.verification_uri,
-                    verification_uri_complete: device.verification_uri_complete,
                     user_code: device.user_code,
                 };
                 let lifetime = device.lifetime.min(LIFETIME);

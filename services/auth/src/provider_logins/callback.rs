@@ -1,5 +1,7 @@
 //! The browser's return from a provider, on any instance.
 
+use std::sync::Arc;
+
 use domain::id::UserId;
 use domain::random;
 use oidc::{Provider, ProviderError};
@@ -51,47 +53,60 @@ impl ProviderLogins {
     ///
     /// # Errors
     /// [`AuthError::Unavailable`].
-    pub async fn callback(&self, provider: &str, query: CallbackQuery) -> Result<CallbackEnd, AuthError> {
-        let address = query.address.clone();
-        let (end, user) = self.go_on(provider, query).await?;
-        let failure = match &end {
-            CallbackEnd::Failed(failure) => Some(failure),
-            _ => None,
-        };
-        // What the address names is whatever somebody wrote.
-        let named = self.provider(provider).map_or("", Provider::id);
-        self.record_browser("callback", named, &address, user, failure);
-        Ok(end)
-    }
-
-    /// What the browser is shown, and who it turned out to be.
-    async fn go_on(
-        &self,
+    pub async fn callback(
+        self: &Arc<Self>,
         provider: &str,
         query: CallbackQuery,
-    ) -> Result<(CallbackEnd, Option<UserId>), AuthError> {
-        let unknown = (CallbackEnd::Failed(LoginFailure::Unknown), None);
+    ) -> Result<CallbackEnd, AuthError> {
+        let unknown = CallbackEnd::Failed(LoginFailure::Unknown);
         let state = query.state.as_deref().filter(|state| state.len() <= MAX_BYTES);
         let (Some(state), Ok(_)) = (state, self.provider(provider)) else {
+            self.record_callback(provider, &query.address, None, &unknown);
             return Ok(unknown);
         };
         let hash = Sha256::digest(state).into();
         // The state of another provider's login is none here: the code that came with it may be for somebody else's eyes.
         let claimed = self.parts.store.login_attempts().claim(provider, &hash).await;
         let Some(attempt) = claimed.map_err(|error| self.store_error("claiming a login", &error))? else {
+            self.record_callback(provider, &query.address, None, &unknown);
             return Ok(unknown);
         };
-        match self.finish(&attempt, query).await {
-            Ok((end, user)) => Ok((end, Some(user))),
+        // The code works once: a browser that goes away now must not lose what it is exchanged for.
+        let logins = Arc::clone(self);
+        self.to_the_end(Box::pin(async move { logins.go_on(&attempt, query).await }))
+            .await
+    }
+
+    fn record_callback(&self, provider: &str, address: &str, user: Option<UserId>, end: &CallbackEnd) {
+        let failure = match end {
+            CallbackEnd::Failed(failure) => Some(failure),
+            _ => None,
+        };
+        // What the address names is whatever somebody wrote.
+        let named = self.provider(provider).map_or("", Provider::id);
+        self.record_browser("callback", named, address, user, failure);
+    }
+
+    /// What the browser is shown.
+    async fn go_on(
+        &self,
+        attempt: &ClaimedLoginAttempt,
+        query: CallbackQuery,
+    ) -> Result<CallbackEnd, AuthError> {
+        let address = query.address.clone();
+        let (end, user) = match self.finish(attempt, query).await {
+            Ok((end, user)) => (end, Some(user)),
             Err(AuthError::Login(failure)) => {
                 tracing::info!(login.attempt = %attempt.id, provider = attempt.provider, %failure, "a login failed");
                 let attempts = self.parts.store.login_attempts();
                 let failed = attempts.fail(attempt.id, &failure.to_stored()).await;
                 failed.map_err(|error| self.store_error("writing a failed login down", &error))?;
-                Ok((CallbackEnd::Failed(failure), None))
+                (CallbackEnd::Failed(failure), None)
             }
-            Err(error) => Err(error),
-        }
+            Err(error) => return Err(error),
+        };
+        self.record_callback(&attempt.provider, &address, user, &end);
+        Ok(end)
     }
 
     async fn finish(
@@ -136,7 +151,7 @@ impl ProviderLogins {
             )
             .await
             .map_err(refused)?;
-        let admitted = self.admit(provider, &grant).await?;
+        let admitted = self.admit_anew(provider, &grant).await?;
         let user = admitted.user;
         let Some(uri) = attempt.redirect_uri.clone() else {
             let asked = self.ask_to_confirm(provider, attempt, admitted).await?;

@@ -1,5 +1,6 @@
 //! Collecting the tokens of a login that was begun here or on another instance.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
@@ -45,7 +46,7 @@ impl ProviderLogins {
     /// # Errors
     /// [`LoginFailure::Unknown`] for anybody else; what became of the login.
     pub async fn collect(
-        &self,
+        self: &Arc<Self>,
         logins: &Logins,
         id: LoginAttemptId,
         verifier: &SecretString,
@@ -141,12 +142,23 @@ impl ProviderLogins {
     }
 
     /// Asks the provider about a login on another device, if it is time to and nobody else does. True where it has ended.
-    async fn ask_device(&self, id: LoginAttemptId, attempt: &LoginAttempt) -> Result<bool, AuthError> {
-        let store = self.parts.store.login_attempts();
-        let turn = store.take_poll(id).await;
+    async fn ask_device(
+        self: &Arc<Self>,
+        id: LoginAttemptId,
+        attempt: &LoginAttempt,
+    ) -> Result<bool, AuthError> {
+        let turn = self.parts.store.login_attempts().take_poll(id).await;
         if !turn.map_err(|error| self.store_error("reading a login", &error))? {
             return Ok(false);
         }
+        // The device's code works once: a client that goes away now must not lose what it is exchanged for.
+        let (logins, attempt) = (Arc::clone(self), attempt.clone());
+        self.to_the_end(Box::pin(async move { logins.poll_device(id, &attempt).await }))
+            .await
+    }
+
+    async fn poll_device(&self, id: LoginAttemptId, attempt: &LoginAttempt) -> Result<bool, AuthError> {
+        let store = self.parts.store.login_attempts();
         let purpose = Purpose::Attempt {
             id: &id.to_string(),
             code_challenge: &attempt.code_challenge,
@@ -165,7 +177,7 @@ impl ProviderLogins {
             // Asked again when it is time to.
             Err(error) if !error.is_final() => return Ok(false),
             Err(error) => Err(self.refused(provider, error)),
-            Ok(DevicePoll::Granted(grant)) => self.admit(provider, &grant).await,
+            Ok(DevicePoll::Granted(grant)) => self.admit_anew(provider, &grant).await,
         };
         match granted {
             Ok(admitted) => {

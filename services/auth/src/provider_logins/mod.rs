@@ -25,6 +25,7 @@ use domain::name::DisplayName;
 use domain::random::Random;
 use domain::source_address::block;
 use domain::username::Username;
+use futures::future::BoxFuture;
 use oidc::{Grant, Identity, Provider, ProviderToken, Workloads};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,8 @@ use store::login_attempts::LoginOutcome;
 use store::login_throttles::{Attempt, ThrottlePolicy};
 use store::{Store, StoreError};
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 pub use begin::{BeginLogin, BegunLogin, Flow, InvalidBeginning, Presentation};
 pub use callback::{CallbackEnd, CallbackQuery};
@@ -101,6 +104,8 @@ pub struct ProviderLogins {
     parts: ProviderLoginsParts,
     /// Taken by questions that wait for the end of a login. Others are answered at once.
     waiting: Semaphore,
+    /// What goes on though whoever asked for it went away.
+    tasks: TaskTracker,
 }
 
 /// What goes on with a login needs, sealed.
@@ -113,10 +118,11 @@ enum Going {
 impl ProviderLogins {
     /// Takes the parts. Nothing is asked of a provider before somebody logs in.
     #[must_use]
-    pub const fn new(parts: ProviderLoginsParts) -> Self {
+    pub fn new(parts: ProviderLoginsParts) -> Self {
         Self {
             parts,
             waiting: Semaphore::const_new(WAITING),
+            tasks: TaskTracker::new(),
         }
     }
 
@@ -138,6 +144,28 @@ impl ProviderLogins {
                 vouch_max_age: Duration::from_secs(30 * 24 * 60 * 60),
             },
             audit: None,
+        })
+    }
+
+    /// Waits until what goes on with providers has its end. For a process that is to stop.
+    pub async fn settled(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Runs what must not stop half-way, also where whoever asks goes away: a provider's token that was given and not kept is
+    /// lost, and with it the login.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: BoxFuture<'static, Result<T, AuthError>>,
+    ) -> Result<T, AuthError> {
+        let done = self.tasks.spawn(work.in_current_span()).await;
+        done.unwrap_or_else(|error| {
+            Err(AuthError::fault(
+                &*self.parts.random,
+                "going on with a login",
+                &error,
+            ))
         })
     }
 
@@ -169,6 +197,36 @@ impl ProviderLogins {
     pub fn is_external_url_secure(&self) -> bool {
         let url = self.parts.external_url.as_deref();
         url.is_some_and(|url| url.starts_with("https://"))
+    }
+
+    /// [`ProviderLogins::admit`] for somebody who logs in. Whom the login policy does not let in, though it did before, is not
+    /// vouched for any more: their API tokens stop.
+    async fn admit_anew(&self, provider: &Provider, grant: &Grant) -> Result<Admitted, AuthError> {
+        let admitted = self.admit(provider, grant).await;
+        if let Err(AuthError::Login(LoginFailure::PolicyDenied)) = &admitted
+            && self.speaks_alone(provider.issuer_url())
+            && let Some(subject) = grant.claims.subject()
+        {
+            let vouching = self.parts.store.vouching();
+            let denied = vouching.deny(provider.issuer_url(), subject).await;
+            if let Some(user) = denied.map_err(|error| self.store_error("stopping api tokens", &error))? {
+                Self::log_denied(user, provider.id());
+            }
+        }
+        admitted
+    }
+
+    /// Whether only one provider here is of this issuer: where there are more, the policy of each is but its own.
+    fn speaks_alone(&self, issuer: &str) -> bool {
+        let mut same = self.providers().filter(|other| other.issuer_url() == issuer);
+        same.next().is_some() && same.next().is_none()
+    }
+
+    fn log_denied(user: UserId, provider: &str) {
+        tracing::info!(
+            user.id = %user, provider,
+            "api tokens stop: their user's provider does not vouch for them any more"
+        );
     }
 
     /// The user of somebody whom a provider vouches for, and the sealed token to ask the provider with later.

@@ -1,8 +1,10 @@
 //! Going on with a login that was begun with a provider, and ending it there too.
 //!
-//! Invariant: what the provider says of somebody is asked again with their refreshes, at most once an interval. A provider that
-//! is away stops nobody who is logged in, until the grace is over.
+//! Invariant: what the provider says of somebody is asked again with their refreshes, at most once an interval. A login ends by what
+//! the provider says of its person. A provider that is away, or that we cannot ask as we are configured, stops nobody who is logged
+//! in, until the grace is over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::id::LoginId;
@@ -30,7 +32,7 @@ impl ProviderLogins {
     /// As [`Logins::refresh`]; [`LoginFailure::EndedByProvider`]; [`LoginFailure::ProviderUnavailable`] where the provider has
     /// been away for too long.
     pub async fn refresh(
-        &self,
+        self: &Arc<Self>,
         logins: &Logins,
         refresh_token: &SecretString,
     ) -> Result<TokenPair, AuthError> {
@@ -43,8 +45,8 @@ impl ProviderLogins {
             match check.map_err(|error| self.store_error("reading a login", &error))? {
                 ProviderCheck::NotDue => self.end_if_too_old(&hash).await?,
                 ProviderCheck::Silent => return Err(LoginFailure::ProviderUnavailable.into()),
-                ProviderCheck::Due(session) => self.check(&session, false).await?,
-                ProviderCheck::Overdue(session) => self.check(&session, true).await?,
+                ProviderCheck::Due(session) => self.check_to_the_end(session, false).await?,
+                ProviderCheck::Overdue(session) => self.check_to_the_end(session, true).await?,
             }
         }
         logins.refresh(refresh_token).await
@@ -104,6 +106,17 @@ impl ProviderLogins {
         }
     }
 
+    /// A provider that rotates its tokens gives another one, which is kept also where the client goes away meanwhile.
+    async fn check_to_the_end(
+        self: &Arc<Self>,
+        session: ProviderSession,
+        overdue: bool,
+    ) -> Result<(), AuthError> {
+        let logins = Arc::clone(self);
+        self.to_the_end(Box::pin(async move { logins.check(&session, overdue).await }))
+            .await
+    }
+
     async fn check(&self, session: &ProviderSession, overdue: bool) -> Result<(), AuthError> {
         match self.ask(session).await {
             Ok(token) => {
@@ -115,7 +128,20 @@ impl ProviderLogins {
                     .await;
                 confirmed.map_err(|error| self.store_error("writing a login down", &error))
             }
-            Err(AuthError::Login(LoginFailure::ProviderUnavailable)) => {
+            Err(AuthError::Login(failure)) if ends_login(&failure) => {
+                tracing::info!(
+                    login.id = %session.login_id, user.id = %session.user_id, provider = session.provider, %failure,
+                    "a login ends: its provider does not vouch for it any more"
+                );
+                self.end_as(session, &failure).await?;
+                self.record_end(session, &failure);
+                Err(LoginFailure::EndedByProvider.into())
+            }
+            Err(AuthError::Login(failure)) => {
+                tracing::warn!(
+                    login.id = %session.login_id, provider = session.provider, ?failure,
+                    "a login is without a word of its provider: it goes on until the grace is over"
+                );
                 let options = self.parts.options;
                 let pause = RETRY_PAUSE.min(options.check_interval);
                 let sessions = self.parts.store.provider_sessions();
@@ -128,58 +154,48 @@ impl ProviderLogins {
                 }
                 Ok(())
             }
-            Err(AuthError::Login(failure)) => {
-                tracing::info!(
-                    login.id = %session.login_id, user.id = %session.user_id, provider = session.provider, %failure,
-                    "a login ends: its provider does not vouch for it any more"
-                );
-                let ended = self.parts.store.provider_sessions().end(session.login_id).await;
-                ended.map_err(|error| self.store_error("ending a login", &error))?;
-                self.record_end(session, &failure);
-                self.follow_refusal(session, &failure).await?;
-                Err(LoginFailure::EndedByProvider.into())
-            }
             Err(error) => Err(error),
         }
     }
 
-    /// Where the provider itself said no, and not something on the way: API tokens of the user stop as well.
-    async fn follow_refusal(
-        &self,
-        session: &ProviderSession,
-        failure: &LoginFailure,
-    ) -> Result<(), AuthError> {
-        let is_no = match failure {
-            LoginFailure::Refused { error } => error == "invalid_grant",
-            LoginFailure::PolicyDenied => true,
-            _ => false,
+    /// Ends a login. Where the provider or the policy says no to its person, and not something on the way, their API tokens stop
+    /// with it.
+    async fn end_as(&self, session: &ProviderSession, failure: &LoginFailure) -> Result<(), AuthError> {
+        let sessions = self.parts.store.provider_sessions();
+        let ended = match failure {
+            LoginFailure::PolicyDenied if self.speaks_alone(&session.issuer) => {
+                sessions.end_and_deny(session, None).await
+            }
+            // One refresh token may have lapsed where another of the same person works.
+            LoginFailure::Refused { .. } | LoginFailure::PolicyDenied => {
+                let lately = Some(self.parts.options.check_interval);
+                sessions.end_and_deny(session, lately).await
+            }
+            _ => sessions.end(session.login_id).await.map(|()| false),
         };
-        if !is_no {
-            return Ok(());
-        }
-        let vouching = self.parts.store.vouching();
-        let denied = vouching.deny(session.user_id, &session.provider).await;
-        if denied.map_err(|error| self.store_error("stopping api tokens", &error))? {
-            tracing::info!(
-                user.id = %session.user_id, provider = session.provider,
-                "api tokens stop: their user's provider does not vouch for them any more"
-            );
+        if ended.map_err(|error| self.store_error("ending a login", &error))? {
+            Self::log_denied(session.user_id, &session.provider);
         }
         Ok(())
     }
 
     /// Asks the provider whether all is as it was, and follows what changed.
     async fn ask(&self, session: &ProviderSession) -> Result<Option<Vec<u8>>, AuthError> {
-        // A provider that was taken out of the configuration vouches for nobody.
+        // One that was taken out of the configuration vouches for nobody, but another instance may have it still.
         let provider = self.provider(&session.provider)?;
+        if provider.issuer_url() != session.issuer {
+            return Err(LoginFailure::ProviderUnknown.into());
+        }
         let token = session
             .provider_token
             .as_ref()
             .and_then(|sealed| self.open_token(&session.issuer, &session.subject, sealed));
-        let token = token.ok_or(LoginFailure::TokenInvalid)?;
-        if provider.issuer_url() != session.issuer {
+        let Some(token) = token else {
+            tracing::error!(
+                "what a provider is asked again with does not open: do all API instances have one login key?"
+            );
             return Err(LoginFailure::TokenInvalid.into());
-        }
+        };
         let renewed = provider.renew(&token).await.map_err(LoginFailure::from)?;
         // At once: the token we asked with may have been good for this once only, and what follows takes a while or fails.
         if let Some(next) = renewed.refresh_token() {
@@ -191,7 +207,8 @@ impl ProviderLogins {
             .map_err(LoginFailure::from)?;
         let admitted = self.admit(provider, &grant).await?;
         if admitted.user != session.user_id {
-            return Err(LoginFailure::TokenInvalid.into());
+            // Their identity is somebody else's now.
+            return Err(LoginFailure::NotInvited.into());
         }
         Ok(admitted.provider_token)
     }
@@ -207,5 +224,53 @@ impl ProviderLogins {
             .keep_token(session.login_id, &sealed)
             .await;
         kept.map_err(|error| self.store_error("writing a login down", &error))
+    }
+}
+
+/// Whether it is said of the person: by the provider, by the claims it gave, or by what they come to here. Everything else is said
+/// of us, or of what is on the way: an unknown client, a secret that has changed, a token that does not open.
+fn ends_login(failure: &LoginFailure) -> bool {
+    match failure {
+        LoginFailure::Refused { error } => error == "invalid_grant",
+        LoginFailure::PolicyDenied
+        | LoginFailure::GroupsOverage
+        | LoginFailure::NotInvited
+        | LoginFailure::UsernameInvalid
+        | LoginFailure::UsernameTaken
+        | LoginFailure::UserDisabled => true,
+        LoginFailure::ProviderUnknown
+        | LoginFailure::ProviderUnavailable
+        | LoginFailure::Unknown
+        | LoginFailure::TokenInvalid
+        | LoginFailure::EndedByProvider
+        | LoginFailure::FlowNotOffered
+        | LoginFailure::WorkloadNotAllowed
+        | LoginFailure::Declined
+        | LoginFailure::ReauthenticationRequired => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn login_ends_by_what_is_said_of_its_person_and_not_by_what_is_wrong_with_us() {
+        let refused = |error: &str| LoginFailure::Refused {
+            error: error.to_owned(),
+        };
+        for no in [refused("invalid_grant"), LoginFailure::PolicyDenied] {
+            assert!(ends_login(&no), "{no:?}");
+        }
+        for other in [
+            refused("invalid_client"),
+            refused("unauthorized_client"),
+            refused(""),
+            LoginFailure::ProviderUnavailable,
+            LoginFailure::ProviderUnknown,
+            LoginFailure::TokenInvalid,
+        ] {
+            assert!(!ends_login(&other), "{other:?}");
+        }
     }
 }

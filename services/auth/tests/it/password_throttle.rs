@@ -68,6 +68,25 @@ async fn address_that_tries_one_name_after_the_other_is_throttled_and_an_account
     try_from(&world, "eve", PASSWORD, address).await.unwrap();
     assert!(!is_throttled(&world, "nobody", address).await);
     assert!(is_throttled(&world, "somebody", address).await);
-    assert!(is_throttled(&world, "eve", address).await);
+    assert!(is_throttled(&world, "alice", address).await);
     assert!(!is_throttled(&world, "somebody", "198.51.100.8").await);
+    // Who has been there before goes on, and helps nobody else.
+    assert!(!is_throttled(&world, "eve", address).await);
+    try_from(&world, "eve", PASSWORD, address).await.unwrap();
+    assert!(is_throttled(&world, "alice", address).await);
+}
+
+#[tokio::test]
+async fn guesses_that_are_refused_for_their_name_do_not_count_for_others_at_the_address() {
+    let world = World::new().await;
+    world.user("alice", false).await;
+    let address = "198.51.100.7";
+    for _ in 0..10 {
+        assert!(!is_throttled(&world, "nobody", address).await);
+    }
+    counted(&world, &format!("login-address:{address}"), 199).await;
+    for _ in 0..10 {
+        assert!(is_throttled(&world, "nobody", address).await);
+    }
+    try_from(&world, "alice", PASSWORD, address).await.unwrap();
 }

@@ -96,6 +96,72 @@ async fn groups_make_and_unmake_an_administrator_but_not_one_that_somebody_made(
 }
 
 #[tokio::test]
+async fn administrator_who_is_made_or_unmade_is_one_revision_of_the_rules_with_and_without_a_group() {
+    let world = World::new().await;
+    world.administrator("root").await;
+    let identities = world.store.identities();
+    let revision = async || world.store.access().revision().await.unwrap();
+    for (subject, name, group) in [("1", "ann", None), ("2", "bob", Some("shop".to_owned()))] {
+        for administrator in [true, false] {
+            let before = revision().await;
+            let word = || ProvenIdentity {
+                administrator,
+                groups: if administrator {
+                    vec![("dba".to_owned(), group.clone())]
+                } else {
+                    Vec::new()
+                },
+                ..proven(subject, Some(name))
+            };
+            let changes = identities.resolve(word()).await.unwrap().changes;
+            assert_eq!(changes.administrator, Some(administrator));
+            assert_eq!(revision().await, before + 1);
+            // The same word again changes nothing.
+            identities.resolve(word()).await.unwrap();
+            assert_eq!(revision().await, before + 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn administrators_who_lose_their_groups_at_once_do_not_wait_for_each_other_in_a_circle() {
+    let world = World::new().await;
+    world.administrator("root").await;
+    let identities = world.store.identities();
+    let people: Vec<(String, String)> = (0..5).map(|n| (n.to_string(), format!("user{n}"))).collect();
+    for _ in 0..10 {
+        for administrator in [true, false] {
+            let words = people.iter().map(|(subject, name)| {
+                let word = ProvenIdentity {
+                    administrator,
+                    ..proven(subject, Some(name))
+                };
+                identities.resolve(word)
+            });
+            for resolved in join_all(words).await {
+                assert_eq!(resolved.unwrap().changes.administrator, Some(administrator));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn identity_goes_by_the_name_that_its_provider_has_now() {
+    let world = World::new().await;
+    let identities = world.store.identities();
+    let ann = identities.resolve(proven("1", Some("ann"))).await.unwrap();
+    let renamed = ProvenIdentity {
+        provider: "company".to_owned(),
+        ..proven("1", None)
+    };
+    assert_eq!(identities.resolve(renamed).await.unwrap().user_id, ann.user_id);
+    let connection = world.database.connect().await;
+    let sql = "SELECT provider FROM pgmoor.identities";
+    let provider: String = connection.query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(provider, "company");
+}
+
+#[tokio::test]
 async fn invited_person_is_found_by_address_and_service_account_is_not() {
     let world = World::new().await;
     let accounts = world.store.accounts();

@@ -5,8 +5,10 @@ use std::time::Duration;
 use domain::id::UserId;
 use domain::random::SystemRandom;
 use store::identities::{IdentityUser, ProvenIdentity};
+use store::logins::{LoginOrigin, NewLogin, ProviderOrigin};
+use time::OffsetDateTime;
 
-use crate::support::{HOUR, World};
+use crate::support::{HOUR, World, hash, new_login};
 
 async fn log_in(world: &World, provider: &str, subject: &str, administrator: bool) -> UserId {
     let proven = ProvenIdentity {
@@ -88,19 +90,43 @@ async fn administrators_that_a_provider_made_go_with_it_unless_they_are_the_last
 }
 
 #[tokio::test]
-async fn refusal_of_a_provider_stops_api_tokens_of_whom_no_other_knows() {
+async fn end_of_an_administrator_is_a_revision_of_the_rules_though_no_membership_ends() {
+    let world = World::new().await;
+    world.administrator("root").await;
+    let ann = log_in(&world, "old", "ann", true).await;
+    let unjoined = "DELETE FROM pgmoor.group_members";
+    world.database.execute(unjoined).await;
+    let known = world.store.known_providers();
+    known.see(&[]).await.unwrap();
+    let before = world.store.access().revision().await.unwrap();
+    assert_eq!(known.forget(Duration::ZERO).await.unwrap(), 0);
+    assert!(!world.store.users().get(ann).await.unwrap().unwrap().administrator);
+    assert_eq!(world.store.access().revision().await.unwrap(), before + 1);
+}
+
+const CORP: &str = "https://corp.example.com";
+
+async fn vouch_expire_time(world: &World, user: UserId) -> Option<OffsetDateTime> {
+    let user = world.store.users().get(user).await.unwrap().unwrap();
+    user.vouch_expire_time
+}
+
+#[tokio::test]
+async fn refusal_of_a_provider_stops_api_tokens_of_the_user_of_that_identity() {
     let world = World::new().await;
     let ann = log_in(&world, "corp", "ann", false).await;
     let vouching = world.store.vouching();
-    let expires = async || {
-        let user = world.store.users().get(ann).await.unwrap().unwrap();
-        user.vouch_expire_time
-    };
+    let expires = async || vouch_expire_time(&world, ann).await;
     let vouched = expires().await.unwrap();
-    assert!(!vouching.deny(ann, "other").await.unwrap(), "corp knows her");
-    assert!(vouching.deny(ann, "corp").await.unwrap());
+    let other = vouching.deny("https://other.example.com", "ann").await.unwrap();
+    assert_eq!(other, None, "another provider's word is none about her");
+    assert_eq!(vouching.deny(CORP, "ann").await.unwrap(), Some(ann));
     assert!(expires().await.unwrap() < vouched);
-    assert!(!vouching.deny(ann, "corp").await.unwrap(), "they have stopped");
+    assert_eq!(
+        vouching.deny(CORP, "ann").await.unwrap(),
+        None,
+        "they have stopped"
+    );
     log_in(&world, "corp", "ann", false).await;
     assert!(expires().await.unwrap() >= vouched);
 
@@ -108,6 +134,49 @@ async fn refusal_of_a_provider_stops_api_tokens_of_whom_no_other_knows() {
     world.store.users().set_password(ann, &"x".into()).await.unwrap();
     assert_eq!(expires().await, None);
     log_in(&world, "corp", "ann", false).await;
-    assert!(!vouching.deny(ann, "corp").await.unwrap());
+    assert_eq!(vouching.deny(CORP, "ann").await.unwrap(), None);
     assert_eq!(expires().await, None);
+}
+
+#[tokio::test]
+async fn login_ends_with_the_word_for_its_user_unless_another_one_was_confirmed_lately() {
+    let world = World::new().await;
+    let ann = log_in(&world, "corp", "ann", false).await;
+    let begin = async || {
+        let origin = LoginOrigin {
+            provider: Some(ProviderOrigin {
+                provider: "corp".to_owned(),
+                issuer: CORP.to_owned(),
+                subject: "ann".to_owned(),
+                provider_token: Some(vec![1]),
+            }),
+            ..LoginOrigin::default()
+        };
+        let new = NewLogin {
+            origin,
+            ..new_login(ann, hash(), HOUR)
+        };
+        let login = world.store.logins().start(new).await.unwrap();
+        let session = world.store.provider_sessions().get(login.id).await.unwrap();
+        session.unwrap()
+    };
+    let (lapsed, left, _fresh) = (begin().await, begin().await, begin().await);
+    let sessions = world.store.provider_sessions();
+    let vouched = vouch_expire_time(&world, ann).await.unwrap();
+    assert!(!sessions.end_and_deny(&lapsed, Some(HOUR)).await.unwrap());
+    assert_eq!(vouch_expire_time(&world, ann).await, Some(vouched));
+    let open = "SELECT count(*) FROM pgmoor.logins WHERE end_time IS NULL";
+    let connection = world.database.connect().await;
+    let count: i64 = connection.query_one(open, &[]).await.unwrap().get(0);
+    assert_eq!(count, 2);
+    // The last word is too old.
+    assert!(sessions.end_and_deny(&left, Some(Duration::ZERO)).await.unwrap());
+    assert!(vouch_expire_time(&world, ann).await.unwrap() < vouched);
+    let count: i64 = connection.query_one(open, &[]).await.unwrap().get(0);
+    assert_eq!(count, 1);
+
+    // What the policy says is about the person, whatever their logins are.
+    log_in(&world, "corp", "ann", false).await;
+    let refused = begin().await;
+    assert!(sessions.end_and_deny(&refused, None).await.unwrap());
 }

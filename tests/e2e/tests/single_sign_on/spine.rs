@@ -183,8 +183,13 @@ async fn person_logs_in_on_another_device() {
     assert!(begun.started.authorization_url.is_empty());
     assert!(!begun.started.user_code.is_empty());
     let chromium = Chromium::start().await;
-    chromium.open(&begun.started.verification_uri_complete).await;
-    // The code, which the address has filled in; the person; consent.
+    chromium.open(&begun.started.verification_uri).await;
+    // The code; that it is the right one; the person; consent.
+    chromium
+        .fill("input[name=user_code]", &begun.started.user_code)
+        .await;
+    chromium.click("[type=submit]").await;
+    chromium.element_gone("input[type=text][name=user_code]").await;
     chromium.click("[type=submit]").await;
     chromium.fill("input[name=login]", "ann").await;
     chromium.fill("input[name=password]", "anything").await;

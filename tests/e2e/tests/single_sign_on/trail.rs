@@ -86,6 +86,8 @@ async fn logins_their_failures_and_what_claims_change_are_recorded_with_their_pr
             "oidc/make-administrator",
             "oidc/end-administrator",
             "pgmoor.user.v1.UserService/ListUsers",
+            "pgmoor.auth.v1.AuthService/PollLogin",
+            "pgmoor.auth.v1.AuthService/LoginWithPassword",
         ],
     )
     .await;
