@@ -1,13 +1,14 @@
 // A certified OpenID provider (npm: oidc-provider) for the end-to-end tests: its development forms take any password.
 //
-// Usage: node provider.mjs '{"port": 1, "client": {...}, "accounts": {"ann": {"groups": ["dba"]}}}'
+// Usage: node provider.mjs FILE, a file with {"port": 1, "client": {...}, "accounts": {"ann": {"groups": ["dba"]}}}
 //
 // Beside the provider there is /control, where a test changes accounts, keys and the clock.
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import Provider from 'oidc-provider';
 
-const options = JSON.parse(process.argv[2]);
+const options = JSON.parse(readFileSync(process.argv[2]));
 const issuer = `http://127.0.0.1:${options.port}`;
 const accounts = options.accounts;
 

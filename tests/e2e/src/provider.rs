@@ -41,11 +41,14 @@ impl OpenIdProvider {
             },
             "accounts": accounts,
         });
+        // Everybody sees an argument.
+        let options_file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(options_file.path(), options.to_string()).expect("the provider's options");
         let node =
             programs::on_path("node").expect("node is not installed (Debian: apt-get install nodejs npm)");
         let process = Process::builder(node)
             .arg(directory.join("provider.mjs"))
-            .arg(options.to_string())
+            .arg(options_file.path())
             .current_dir(&directory)
             .name("oidc-provider")
             .spawn();

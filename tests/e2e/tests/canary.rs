@@ -12,7 +12,7 @@ use e2e::world::{Caller, SUPERUSER, create_server};
 use e2e::{Client, World, WorldOptions, leaks};
 use harness::{Process, eventually, random};
 use rpc::audit::v1::{AuditFilter, ExportAuditRecordsRequest, ListAuditRecordsRequest};
-use rpc::auth::v1::{CreateApiTokenRequest, ExchangeTokenRequest, RefreshTokenRequest};
+use rpc::auth::v1::{CreateApiTokenRequest, ExchangeTokenRequest, RefreshTokenRequest, WhoAmIRequest};
 use rpc::backup::v1::start_restore_request::Source;
 use rpc::backup::v1::{StartBackupRequest, StartRestoreRequest, TableName};
 use rpc::operation::v1::{Operation, OperationState, ReadOperationLogRequest};
@@ -20,22 +20,27 @@ use rpc::query::v1::{
     CopyInRequest, CopyInStart, ExecuteRequest, Parameter, RunQueryRequest, Script, copy_in_request,
     parameter,
 };
-use rpc::server::v1::{ExportServersRequest, SetServerPasswordRequest, TestServerRequest};
+use rpc::server::v1::{
+    DeletePersonalCredentialRequest, ExportServersRequest, SetPersonalCredentialRequest,
+    SetServerPasswordRequest, TestServerRequest,
+};
 use rpc::user::v1::{CreateUserRequest, SetPasswordRequest, User};
+use serde_json::json;
 use tonic_reflection::pb::v1 as reflection;
 
 use crate::files::{download, upload};
+use crate::single_sign_on::arrangement::{Arrangement, arrange_in};
 
 const SOON: Duration = Duration::from_secs(30);
 
 /// The methods that hand tokens out.
-const HAND_OUT_TOKENS: [&str; 3] = ["LoginWithPassword", "RefreshToken", "CreateApiToken"];
+const HAND_OUT_TOKENS: [&str; 4] = ["LoginWithPassword", "PollLogin", "RefreshToken", "CreateApiToken"];
 
 /// The services whose answers are the users' own data.
 const SHOW_CONTENTS: [&str; 2] = ["pgmoor.query.v1.QueryService", "pgmoor.storage.v1.StorageService"];
 
 /// Files that keep secrets; beside them those with the URLs of the config database.
-const KEEP_SECRETS: [&str; 3] = ["opening.key", "login.key", "superuser.password"];
+const KEEP_SECRETS: [&str; 4] = ["opening.key", "login.key", "superuser.password", "pgmoor.toml"];
 
 /// What a run left in one place.
 struct Left {
@@ -108,6 +113,26 @@ impl Run<'_> {
         }
     }
 
+    /// Logs in with a provider, and again with what that gave.
+    async fn log_in_with_a_provider(&self, here: &Arrangement) {
+        let mut tokens = here.log_in(0, "ann").await.unwrap();
+        for _ in 0..2 {
+            self.world
+                .secrets()
+                .remember("an access token", &tokens.access_token);
+            self.world
+                .secrets()
+                .remember("a refresh token", &tokens.refresh_token);
+            let client = self.world.anonymous().with_token(&tokens.access_token);
+            client.auth().who_am_i(WhoAmIRequest {}).await.unwrap();
+            let request = RefreshTokenRequest {
+                refresh_token: tokens.refresh_token,
+            };
+            let refreshed = client.auth().refresh_token(request).await.unwrap();
+            tokens = refreshed.into_inner().tokens.unwrap();
+        }
+    }
+
     async fn change_passwords(&self) {
         let request = SetPasswordRequest {
             name: "users/me".to_owned(),
@@ -166,6 +191,32 @@ impl Run<'_> {
             .set_server_password(request)
             .await
             .unwrap_err();
+        for password in [
+            self.secret("a wrong personal password"),
+            self.secret("another wrong personal password"),
+        ] {
+            let request = SetPersonalCredentialRequest {
+                name: self.server.clone(),
+                role: random::name("role"),
+                password,
+            };
+            self.caller
+                .a()
+                .servers()
+                .set_personal_credential(request)
+                .await
+                .unwrap();
+            self.caller.b().open_session(&self.server).await.unwrap_err();
+        }
+        let request = DeletePersonalCredentialRequest {
+            name: self.server.clone(),
+        };
+        self.caller
+            .b()
+            .servers()
+            .delete_personal_credential(request)
+            .await
+            .unwrap();
         let request = ExportServersRequest {};
         self.caller.b().servers().export_servers(request).await.unwrap();
     }
@@ -408,14 +459,14 @@ struct Looks {
 }
 
 impl Looks {
-    fn start(world: &Arc<World>) -> Self {
-        let world = Arc::clone(world);
+    fn start(here: &Arc<Arrangement>) -> Self {
+        let here = Arc::clone(here);
         let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (told, counted) = (Arc::clone(&stop), Arc::clone(&rounds));
         let thread = std::thread::spawn(move || {
             let (mut found, mut processes) = (Vec::new(), leaks::Processes::default());
             while !told.load(Ordering::Relaxed) {
-                found.extend(processes.look(world.secrets()));
+                found.extend(processes.look(here.world.secrets()));
                 counted.fetch_add(1, Ordering::Relaxed);
                 // Programs of a worker live for tens of milliseconds at least.
                 std::thread::sleep(Duration::from_millis(20));
@@ -477,26 +528,27 @@ fn answered(recorder: &Recorder) -> Vec<Left> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn full_run_leaves_no_secret_and_no_data_where_they_do_not_belong() {
     let recorder = Recorder::default();
-    let world = Arc::new(
-        World::start(WorldOptions {
-            log_level: "debug".to_owned(),
-            recorder: Some(recorder.clone()),
-            ..WorldOptions::default()
-        })
-        .await,
-    );
-    let looks = Looks::start(&world);
+    let options = WorldOptions {
+        log_level: "debug".to_owned(),
+        recorder: Some(recorder.clone()),
+        ..WorldOptions::default()
+    };
+    let accounts = [json!({ "ann": { "preferred_username": "ann" } })];
+    let here = Arc::new(arrange_in(options, &accounts, "", "auto_create = true").await);
+    let world = &here.world;
+    let looks = Looks::start(&here);
     let caller = world.create_administrator().await;
     let server = world.register_target(caller.a()).await;
-    let who = caller.a().auth().who_am_i(rpc::auth::v1::WhoAmIRequest {}).await;
+    let who = caller.a().auth().who_am_i(WhoAmIRequest {}).await;
     let run = Run {
-        world: &world,
+        world,
         caller,
         username: who.unwrap().into_inner().username,
         server,
         contents: Secrets::default(),
     };
     run.log_in_wrongly().await;
+    run.log_in_with_a_provider(&here).await;
     run.change_passwords().await;
     run.give_wrong_server_passwords().await;
     run.query().await;

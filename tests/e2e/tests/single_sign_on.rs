@@ -1,6 +1,6 @@
 //! Logging in with OpenID providers: real ones, real browsers, two API instances behind nginx.
 
-mod arrangement;
+pub(crate) mod arrangement;
 mod claims;
 mod crowd;
 mod hostile;

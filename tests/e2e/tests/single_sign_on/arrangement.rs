@@ -18,14 +18,29 @@ use tonic::Status;
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A world and its providers.
-pub(super) struct Arrangement {
-    pub(super) world: World,
+pub(crate) struct Arrangement {
+    pub(crate) world: World,
     pub(super) providers: Vec<OpenIdProvider>,
     pub(super) external_port: u16,
 }
 
 /// A world without poolers and workers, which nobody logs in needs. `extra` are lines of each provider's table.
 pub(super) async fn arrange(accounts: &[Value], oidc: &str, extra: &str) -> Arrangement {
+    let options = WorldOptions {
+        poolers: 0,
+        workers: 0,
+        ..WorldOptions::default()
+    };
+    arrange_in(options, accounts, oidc, extra).await
+}
+
+/// A world with that and providers.
+pub(crate) async fn arrange_in(
+    options: WorldOptions,
+    accounts: &[Value],
+    oidc: &str,
+    extra: &str,
+) -> Arrangement {
     let external_port = free_port();
     let secrets = Secrets::default();
     let mut providers = Vec::new();
@@ -43,15 +58,18 @@ pub(super) async fn arrange(accounts: &[Value], oidc: &str, extra: &str) -> Arra
         providers.push(provider);
     }
     let world = World::start(WorldOptions {
-        poolers: 0,
-        workers: 0,
         oidc: Some(OidcOptions {
             external_port,
             section,
         }),
-        ..WorldOptions::default()
+        ..options
     })
     .await;
+    for provider in &providers {
+        world
+            .secrets()
+            .remember("a client secret", provider.client_secret());
+    }
     Arrangement {
         world,
         providers,
@@ -141,7 +159,7 @@ impl Arrangement {
     }
 
     /// Logs somebody in, from beginning to tokens.
-    pub(super) async fn log_in(&self, provider: usize, login: &str) -> Result<TokenPair, Status> {
+    pub(crate) async fn log_in(&self, provider: usize, login: &str) -> Result<TokenPair, Status> {
         let client = self.world.anonymous();
         let begun = begin(&client, &format!("idp-{provider}")).await?;
         self.browse_and_confirm(provider, &begun, login).await;
