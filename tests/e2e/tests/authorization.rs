@@ -202,7 +202,7 @@ fn table(n: &Names) -> Vec<Row> {
         row("pgmoor.server.v1.ServerService/SetServerPassword", &server::SetServerPasswordRequest { name: at_server(), password: "\0".to_owned() }, InvalidArgument, InvalidArgument, (Owner, InvalidArgument)),
         row("pgmoor.server.v1.ServerService/SetPersonalCredential", &server::SetPersonalCredentialRequest { name: at_server(), role: "r".to_owned(), password: "\0".to_owned() }, InvalidArgument, InvalidArgument, (Owner, InvalidArgument)),
         row("pgmoor.server.v1.ServerService/GetPersonalCredential", &named!(server::GetPersonalCredentialRequest, n.server), NotFound, PermissionDenied, (Owner, NotFound)),
-        row("pgmoor.server.v1.ServerService/DeletePersonalCredential", &named!(server::DeletePersonalCredentialRequest, n.server), NotFound, PermissionDenied, (Owner, NotFound)),
+        row("pgmoor.server.v1.ServerService/DeletePersonalCredential", &named!(server::DeletePersonalCredentialRequest, n.server), NotFound, NotFound, (Owner, NotFound)),
         row("pgmoor.server.v1.ServerService/SetReadOnlyCredential", &server::SetReadOnlyCredentialRequest { name: at_server(), role: "r".to_owned(), password: "\0".to_owned() }, InvalidArgument, InvalidArgument, (Owner, InvalidArgument)),
         row("pgmoor.server.v1.ServerService/DeleteReadOnlyCredential", &named!(server::DeleteReadOnlyCredentialRequest, n.server), NotFound, PermissionDenied, (Owner, NotFound)),
         row("pgmoor.server.v1.ServerService/TestServer", &named!(server::TestServerRequest, n.server), NotFound, PermissionDenied, (Owner, Ok)),
