@@ -4,7 +4,7 @@ use std::process::Output;
 
 use e2e::world::Caller;
 use e2e::{Client, World, leaks, reason};
-use harness::{Login, pgmoor_binary, random};
+use harness::{Login, random};
 use rpc::access::v1::{
     AccessLevel, CreateGrantRequest, CredentialMode, Grant, ServerPolicy, UpdateServerPolicyRequest,
 };
@@ -17,9 +17,9 @@ use rpc::server::v1::{
     TestServerRequest,
 };
 use rpc::user::v1::GetUserRequest;
-use tokio::process::Command;
 use tonic::{Code, Status};
 
+use crate::read_only::pgmoor;
 use crate::worlds::shared;
 
 async fn login(world: &World) -> Login {
@@ -253,18 +253,6 @@ async fn what_only_reads_logs_in_as_the_read_only_role_through_every_instance() 
         .into_inner();
     let moved = moved.server.unwrap();
     assert!(!moved.has_read_only_credential && !moved.has_password && moved.read_only_role.is_empty());
-}
-
-async fn pgmoor(world: &World, client: &Client, arguments: &[&str]) -> Output {
-    Command::new(pgmoor_binary())
-        .args(["--server-url", &world.apis()[0].url()])
-        .args(arguments)
-        .env_clear()
-        .env("PGMOOR_TOKEN", client.token().unwrap())
-        .env("HOME", "/nonexistent")
-        .output()
-        .await
-        .unwrap()
 }
 
 #[tokio::test]

@@ -17,7 +17,8 @@ use tokio::process::Command;
 use crate::takeover::{SOON, owner};
 use crate::worlds::shared;
 
-async fn pgmoor(world: &World, client: &Client, arguments: &[&str]) -> Output {
+/// Runs a command as a user with a token.
+pub(crate) async fn pgmoor(world: &World, client: &Client, arguments: &[&str]) -> Output {
     Command::new(pgmoor_binary())
         .args(["--server-url", &world.apis()[0].url()])
         .args(arguments)
