@@ -8,32 +8,14 @@ use rpc::access::v1::{
     ServerPolicy, UpdateServerPolicyRequest,
 };
 use rpc::errors::v1::ErrorReason;
-use rpc::server::v1::{CreateServerRequest, Endpoint, Server};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::sharing::server;
 use crate::world::{ADMIN, Caller, World, assert_fails};
 
 fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
-}
-
-async fn server(caller: &Caller, name: &str) -> String {
-    let server = Server {
-        display_name: name.to_owned(),
-        endpoints: vec![Endpoint {
-            host: "db.example.com".to_owned(),
-            port: 5432,
-        }],
-        username: "app".to_owned(),
-        ..Server::default()
-    };
-    let request = CreateServerRequest {
-        server: Some(server),
-        ..CreateServerRequest::default()
-    };
-    let created = caller.servers().create_server(request).await.unwrap();
-    created.into_inner().server.unwrap().name
 }
 
 async fn allow(owner: &Caller, server: &str, longest: i64) {

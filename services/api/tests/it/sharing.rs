@@ -14,7 +14,8 @@ use tonic::Code;
 
 use crate::world::{ADMIN, Caller, DEADLINE, World, assert_fails};
 
-async fn server(caller: &Caller, name: &str) -> String {
+/// Registers a server under that name.
+pub async fn server(caller: &Caller, name: &str) -> String {
     let server = Server {
         display_name: name.to_owned(),
         endpoints: vec![Endpoint {
