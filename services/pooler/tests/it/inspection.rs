@@ -444,7 +444,8 @@ async fn session_opens_also_where_the_server_does_not_say_what_its_role_may_do()
     let world = &reader.world;
     let mut blocker = world.target.connect().await;
     let blocking = blocker.transaction().await.unwrap();
-    let lock = "LOCK TABLE pg_catalog.pg_foreign_data_wrapper IN ACCESS EXCLUSIVE MODE";
+    // One that a starting backend has no catalog cache of: it opens those of which it has one where their cache file is out of date.
+    let lock = "LOCK TABLE pg_catalog.pg_depend IN ACCESS EXCLUSIVE MODE";
     blocking.batch_execute(lock).await.unwrap();
     let session = open(world, SessionMode::Pinned, SessionAccess::ReadOnly).await;
     let found = session.enforcement.unwrap();
