@@ -261,10 +261,14 @@ async fn serve(session: &Session, backend: &mut Backend) -> Next {
             // The task is here: it needs no call.
             () = wake_at(&mut backend.timer, session.idle_deadline()) => { let _ = session.expire(); }
             event = backend.connection.next() => {
-                // A suspended portal does not survive an error, and the server would not answer before a Sync.
-                let failed = backend.suspended.is_some() && matches!(event, Ok(Event::Error(_)));
-                if overheard(session, event).is_err() || failed {
-                    return Next::BackendGone;
+                match (event, &mut backend.suspended) {
+                    // As where `statement_timeout` ends it, which counts while it is suspended too.
+                    (Ok(Event::Error(error)), Some(suspended)) if !error.is_fatal() => suspended.fail(error),
+                    (event, _) => {
+                        if overheard(session, event).is_err() {
+                            return Next::BackendGone;
+                        }
+                    }
                 }
             }
         }

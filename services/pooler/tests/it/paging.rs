@@ -58,6 +58,13 @@ impl Paged {
         self.run.outcome()
     }
 
+    fn backend_pid(&self) -> i32 {
+        match self.run.kinds().next() {
+            Some(Kind::Started(started)) => started.backend_pid,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn pins(&self) -> Vec<PinReason> {
         self.run.finished().pins().collect()
     }
@@ -688,6 +695,58 @@ async fn servers_own_time_limit_counts_from_the_first_part() {
         (ExecutionOutcome::Failed, vec!["57014"])
     );
     assert_eq!(world.value(session, "SELECT 1").await, "1");
+}
+
+#[tokio::test]
+async fn servers_own_time_limit_that_ends_a_part_just_after_its_last_row_does_not_end_the_session() {
+    let world = World::new().await;
+    let outside = world.target.connect().await;
+    // The server does not look at its limit before it has hashed it all and said that the portal is suspended.
+    let hashes = ["md5(x)"; 50].join(" || ");
+    let sql = format!(
+        "SELECT {hashes} FROM generate_series(1, 3) n, \
+         LATERAL (SELECT repeat(repeat('x', 1000000), 20 + n - n) AS x OFFSET 0) s"
+    );
+    for session in [world.open().await, world.open_auto().await] {
+        let begin = async || {
+            let paged = loop {
+                let begin = "BEGIN; SET LOCAL statement_timeout = '500ms'";
+                world.run(session, begin).await;
+                let paged = Paged::begin(&world, session, suspending(&sql, 1)).await;
+                if paged.outcome() == ExecutionOutcome::Suspended {
+                    break paged;
+                }
+                // On a busy machine its first row may take longer than that.
+                world.run(session, "ROLLBACK").await;
+            };
+            // The server gives it up, and with it the lock that every transaction has.
+            let locks = format!(
+                "SELECT count(*) FROM pg_locks WHERE pid = {}",
+                paged.backend_pid()
+            );
+            eventually(DEADLINE, "the server gave it up", async || {
+                let left: i64 = outside.query_one(&locks, &[]).await.unwrap().get(0);
+                (left == 0).then_some(()).ok_or(left)
+            })
+            .await;
+            paged
+        };
+        let mut paged = begin().await;
+        paged.more(&world).await;
+        assert_eq!(
+            (paged.outcome(), paged.run.sqlstates()),
+            (ExecutionOutcome::Failed, vec!["57014"])
+        );
+        let status = paged.run.finished().transaction_status();
+        assert_eq!(status, TransactionStatus::Failed);
+        world.run(session, "ROLLBACK").await;
+        // Whoever runs something else instead hears of it too.
+        begin().await;
+        let next = world.execute(session, split("SELECT 1")).await;
+        assert_eq!(next.sqlstates(), ["57014"]);
+        world.run(session, "ROLLBACK").await;
+        assert_eq!(world.value(session, "SELECT 1").await, "1");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use domain::access::Access;
+use pgconn::{Event, ServerError};
 use tokio::time::Instant;
 
 use super::result_set::ResultLimit;
@@ -40,6 +41,15 @@ pub(crate) struct Suspended {
     page: usize,
     limit: ResultLimit,
     statement_timeout: Option<Duration>,
+    /// What the server said of it since: it has failed, and whoever goes on with it is to hear of it.
+    failure: Option<Box<ServerError>>,
+}
+
+impl Suspended {
+    /// Keeps the error for whoever uses the portal next. The server heeds nothing but a Sync since.
+    pub(crate) fn fail(&mut self, error: Box<ServerError>) {
+        self.failure.get_or_insert(error);
+    }
 }
 
 impl Execution<'_> {
@@ -48,8 +58,8 @@ impl Execution<'_> {
         let suspended = self.backend.suspended.take();
         match (plan.portal, suspended) {
             (PortalUse::Script, None) => self.script(plan).await,
-            (PortalUse::Script, Some(_)) => {
-                self.close_portal().await?;
+            (PortalUse::Script, Some(suspended)) => {
+                self.end_portal(suspended.failure).await?;
                 // The error is of what ran before. Who does not know of it must not go on as if all were well.
                 if self.failed {
                     Ok(())
@@ -67,7 +77,7 @@ impl Execution<'_> {
                 self.rows = suspended.rows;
                 // Before, so that no cancel request is sent for it.
                 self.interrupt = Some(Interrupt::Cancelled);
-                self.close_portal().await?;
+                self.end_portal(suspended.failure).await?;
                 self.incomplete = !self.failed;
                 Ok(())
             }
@@ -100,9 +110,12 @@ impl Execution<'_> {
         self.limit_statement(plan, timeout);
         if self.is_over() {
             self.incomplete = true;
-            return self.close_portal().await;
+            return self.end_portal(suspended.failure).await;
         }
-        self.pages(page, timeout).await
+        match suspended.failure {
+            Some(failure) => self.fail_portal(failure).await,
+            None => self.pages(page, timeout).await,
+        }
     }
 
     /// Takes the portal's rows, up to the limit or to its end.
@@ -134,12 +147,32 @@ impl Execution<'_> {
                     page,
                     limit: self.statement.result.limit(),
                     statement_timeout,
+                    failure: None,
                 });
                 break;
             }
         }
         self.count(sent);
         self.incomplete = self.statement.failed;
+        self.failed |= self.statement.failed;
+        self.end_block().await
+    }
+
+    async fn end_portal(&mut self, failure: Option<Box<ServerError>>) -> Result<(), Lost> {
+        match failure {
+            Some(failure) => self.fail_portal(failure).await,
+            None => self.close_portal().await,
+        }
+    }
+
+    /// Takes notice of an error that came while nobody asked for rows. The server waits for the Sync.
+    async fn fail_portal(&mut self, failure: Box<ServerError>) -> Result<(), Lost> {
+        let sent = Instant::now();
+        self.fetching = true;
+        self.step(Event::Error(failure))?;
+        self.until_ready().await?;
+        self.count(sent);
+        self.incomplete |= self.statement.failed;
         self.failed |= self.statement.failed;
         self.end_block().await
     }
