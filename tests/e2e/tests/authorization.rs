@@ -118,6 +118,13 @@ struct Names {
     role: String,
     binding: String,
     database: String,
+    /// The role that the server is used as, and its password.
+    login: String,
+    password: String,
+    /// A server on an instance that is not known yet.
+    unknown: server::Server,
+    /// A session of the owner's that is killed.
+    killed: String,
 }
 
 fn row(
@@ -194,17 +201,17 @@ fn table(n: &Names) -> Vec<Row> {
         row("pgmoor.server.v1.InstanceService/GetInstance", &named!(server::GetInstanceRequest, n.instance), NotFound, Ok, (Owner, Ok)),
         row("pgmoor.server.v1.InstanceService/ListInstances", &server::ListInstancesRequest::default(), Ok, Ok, (Owner, Ok)),
         row("pgmoor.server.v1.InstanceService/UpdateInstance", &server::UpdateInstanceRequest { instance: Some(server::Instance { name: n.instance.clone(), max_connections: 20, etag: stale(), ..Default::default() }), update_mask: None }, PermissionDenied, PermissionDenied, (Administrator, Aborted)),
-        row("pgmoor.server.v1.ServerService/CreateServer", &server::CreateServerRequest { server: Some(server::Server::default()), ..Default::default() }, InvalidArgument, InvalidArgument, (Owner, InvalidArgument)),
+        row("pgmoor.server.v1.ServerService/CreateServer", &server::CreateServerRequest { server: Some(n.unknown.clone()), validate_only: true, ..Default::default() }, PermissionDenied, PermissionDenied, (Administrator, Ok)),
         row("pgmoor.server.v1.ServerService/GetServer", &named!(server::GetServerRequest, n.server), NotFound, Ok, (Owner, Ok)),
         row("pgmoor.server.v1.ServerService/ListServers", &server::ListServersRequest::default(), Ok, Ok, (Owner, Ok)),
         row("pgmoor.server.v1.ServerService/UpdateServer", &server::UpdateServerRequest { server: Some(server::Server { name: at_server(), comment: "x".to_owned(), etag: stale(), ..Default::default() }), update_mask: None }, NotFound, PermissionDenied, (Owner, Aborted)),
         row("pgmoor.server.v1.ServerService/DeleteServer", &server::DeleteServerRequest { name: at_server(), etag: stale() }, NotFound, PermissionDenied, (Owner, Aborted)),
-        row("pgmoor.server.v1.ServerService/SetServerPassword", &server::SetServerPasswordRequest { name: at_server(), password: "\0".to_owned() }, InvalidArgument, InvalidArgument, (Owner, InvalidArgument)),
-        row("pgmoor.server.v1.ServerService/SetPersonalCredential", &server::SetPersonalCredentialRequest { name: at_server(), role: "r".to_owned(), password: "\0".to_owned() }, InvalidArgument, InvalidArgument, (Owner, InvalidArgument)),
-        row("pgmoor.server.v1.ServerService/GetPersonalCredential", &named!(server::GetPersonalCredentialRequest, n.server), NotFound, PermissionDenied, (Owner, NotFound)),
-        row("pgmoor.server.v1.ServerService/DeletePersonalCredential", &named!(server::DeletePersonalCredentialRequest, n.server), NotFound, NotFound, (Owner, NotFound)),
-        row("pgmoor.server.v1.ServerService/SetReadOnlyCredential", &server::SetReadOnlyCredentialRequest { name: at_server(), role: "r".to_owned(), password: "\0".to_owned() }, InvalidArgument, InvalidArgument, (Owner, InvalidArgument)),
-        row("pgmoor.server.v1.ServerService/DeleteReadOnlyCredential", &named!(server::DeleteReadOnlyCredentialRequest, n.server), NotFound, PermissionDenied, (Owner, NotFound)),
+        row("pgmoor.server.v1.ServerService/SetServerPassword", &server::SetServerPasswordRequest { name: at_server(), password: n.password.clone() }, NotFound, PermissionDenied, (Owner, Ok)),
+        row("pgmoor.server.v1.ServerService/SetPersonalCredential", &server::SetPersonalCredentialRequest { name: at_server(), role: n.login.clone(), password: n.password.clone() }, NotFound, PermissionDenied, (Owner, Ok)),
+        row("pgmoor.server.v1.ServerService/GetPersonalCredential", &named!(server::GetPersonalCredentialRequest, n.server), NotFound, PermissionDenied, (Owner, Ok)),
+        row("pgmoor.server.v1.ServerService/DeletePersonalCredential", &named!(server::DeletePersonalCredentialRequest, n.server), NotFound, NotFound, (Owner, Ok)),
+        row("pgmoor.server.v1.ServerService/SetReadOnlyCredential", &server::SetReadOnlyCredentialRequest { name: at_server(), role: n.login.clone(), password: n.password.clone() }, NotFound, PermissionDenied, (Owner, Ok)),
+        row("pgmoor.server.v1.ServerService/DeleteReadOnlyCredential", &named!(server::DeleteReadOnlyCredentialRequest, n.server), NotFound, PermissionDenied, (Owner, Ok)),
         row("pgmoor.server.v1.ServerService/TestServer", &named!(server::TestServerRequest, n.server), NotFound, PermissionDenied, (Owner, Ok)),
         row("pgmoor.server.v1.ServerService/InspectServer", &named!(server::InspectServerRequest, n.server), NotFound, PermissionDenied, (Owner, Ok)),
         row("pgmoor.server.v1.ServerService/GetInspectionPolicy", &named!(server::GetInspectionPolicyRequest, n.server), NotFound, Ok, (Owner, Ok)),
@@ -252,9 +259,8 @@ fn table(n: &Names) -> Vec<Row> {
         row("pgmoor.pool.v1.PoolService/PauseInstance", &named!(pool::PauseInstanceRequest, no_instance), PermissionDenied, PermissionDenied, (Administrator, NotFound)),
         row("pgmoor.pool.v1.PoolService/ResumeInstance", &named!(pool::ResumeInstanceRequest, no_instance), PermissionDenied, PermissionDenied, (Administrator, NotFound)),
         row("pgmoor.pool.v1.PoolService/ReconnectInstance", &named!(pool::ReconnectInstanceRequest, no_instance), PermissionDenied, PermissionDenied, (Administrator, NotFound)),
-        row("pgmoor.pool.v1.PoolService/DrainPooler", &pool::DrainPoolerRequest { name: "poolers/x".to_owned() }, PermissionDenied, PermissionDenied, (Administrator, InvalidArgument)),
-        row("pgmoor.pool.v1.PoolService/KillSession", &pool::KillSessionRequest { name: "x".to_owned() }, PermissionDenied, PermissionDenied, (Administrator, InvalidArgument)),
-        row("pgmoor.pool.v1.PoolService/KillBackend", &pool::KillBackendRequest { name: "x".to_owned() }, PermissionDenied, PermissionDenied, (Administrator, InvalidArgument)),
+        row("pgmoor.pool.v1.PoolService/DrainPooler", &pool::DrainPoolerRequest { name: "poolers/60000".to_owned() }, PermissionDenied, PermissionDenied, (Administrator, NotFound)),
+        row("pgmoor.pool.v1.PoolService/KillBackend", &pool::KillBackendRequest { name: format!("{}/backends/1", n.instance) }, PermissionDenied, PermissionDenied, (Administrator, NotFound)),
         row("pgmoor.query.v1.QueryService/OpenSession", &query::OpenSessionRequest { server: at_server(), mode: query::SessionMode::Auto.into(), ..Default::default() }, NotFound, PermissionDenied, (Owner, Ok)),
         row("pgmoor.query.v1.QueryService/GetSession", &named!(query::GetSessionRequest, n.session), NotFound, NotFound, (Owner, Ok)),
         row("pgmoor.query.v1.QueryService/ListSessions", &query::ListSessionsRequest { parent: "servers/-".to_owned(), ..Default::default() }, Ok, Ok, (Owner, Ok)),
@@ -271,13 +277,14 @@ fn table(n: &Names) -> Vec<Row> {
         row("pgmoor.query.v1.QueryService/RollbackTransaction", &query::RollbackTransactionRequest { session: n.session.clone() }, NotFound, NotFound, (Owner, FailedPrecondition)),
         row("pgmoor.query.v1.QueryService/WatchSession", &query::WatchSessionRequest { session: n.session.clone() }, NotFound, NotFound, (Owner, Ok)),
         row("pgmoor.query.v1.QueryService/CopyIn", &query::CopyInRequest { kind: Some(query::copy_in_request::Kind::Start(query::CopyInStart { session: n.session.clone(), sql: "SELECT 1".to_owned(), ..Default::default() })) }, NotFound, NotFound, (Owner, InvalidArgument)),
+        row("pgmoor.pool.v1.PoolService/KillSession", &pool::KillSessionRequest { name: n.killed.clone() }, PermissionDenied, PermissionDenied, (Administrator, Ok)),
         row("pgmoor.query.v1.QueryService/CloseSession", &named!(query::CloseSessionRequest, n.session), NotFound, NotFound, (Owner, Ok)),
         row("pgmoor.catalog.v1.CatalogService/ListDatabases", &catalog::ListDatabasesRequest { server: at_server(), ..Default::default() }, NotFound, PermissionDenied, (Owner, Ok)),
         row("pgmoor.catalog.v1.CatalogService/ListSchemas", &catalog::ListSchemasRequest { server: at_server(), database: n.database.clone(), ..Default::default() }, NotFound, PermissionDenied, (Owner, Ok)),
         row("pgmoor.catalog.v1.CatalogService/ListTables", &catalog::ListTablesRequest { server: at_server(), database: n.database.clone(), schema: "public".to_owned(), ..Default::default() }, NotFound, PermissionDenied, (Owner, Ok)),
         row("pgmoor.storage.v1.StorageService/ListFiles", &storage::ListFilesRequest { parent: n.owner.clone(), ..Default::default() }, NotFound, NotFound, (Owner, Ok)),
         row("pgmoor.storage.v1.StorageService/WriteFile", &storage::WriteFileRequest { name: mine.clone(), offset: -1, ..Default::default() }, NotFound, NotFound, (Owner, InvalidArgument)),
-        row("pgmoor.storage.v1.StorageService/UploadFile", &storage::UploadFileRequest { kind: None }, InvalidArgument, InvalidArgument, (Owner, InvalidArgument)),
+        row("pgmoor.storage.v1.StorageService/UploadFile", &storage::UploadFileRequest { kind: Some(storage::upload_file_request::Kind::Start(storage::UploadStart { name: mine.clone(), size_bytes: Some(1), ..Default::default() })) }, NotFound, NotFound, (Owner, InvalidArgument)),
         row("pgmoor.storage.v1.StorageService/DownloadFile", &named!(storage::DownloadFileRequest, n.backup), NotFound, PermissionDenied, (Owner, Ok)),
         row("pgmoor.storage.v1.StorageService/DeleteFile", &named!(storage::DeleteFileRequest, mine), NotFound, NotFound, (Owner, NotFound)),
         row("pgmoor.operation.v1.OperationService/GetOperation", &named!(operation::GetOperationRequest, n.operation), NotFound, Ok, (Owner, Ok)),
@@ -319,6 +326,7 @@ async fn names(world: &World, owner: &Client, administrator: &Client, auditor: &
     };
     let opened = owner.query().open_session(opened).await.unwrap().into_inner();
     let session = opened.session.unwrap().name;
+    let killed = owner.open_auto(&server).await.unwrap().name;
     let start = backup::v1::StartBackupRequest {
         server: server.clone(),
         schemas: vec!["public".to_owned()],
@@ -403,6 +411,16 @@ async fn names(world: &World, owner: &Client, administrator: &Client, auditor: &
         role: role.into_inner().role.unwrap().name,
         binding: binding.into_inner().role_binding.unwrap().name,
         database: world.target().database().name().to_owned(),
+        login: world.target().login().user.clone(),
+        password: world.target().login().password.clone(),
+        unknown: server::Server {
+            endpoints: vec![server::Endpoint {
+                host: "127.0.0.1".to_owned(),
+                port: i32::from(world.dead_port()),
+            }],
+            ..world.target_server()
+        },
+        killed,
     }
 }
 

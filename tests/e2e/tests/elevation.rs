@@ -8,12 +8,11 @@ use rpc::access::v1::{
     AccessLevel, ApproveElevationRequest, CreateGrantRequest, Elevation, ElevationState, GetElevationRequest,
     Grant, PolicyPreset, RequestElevationRequest, ServerPolicy, UpdateServerPolicyRequest,
 };
-use rpc::audit::v1::audit_service_client::AuditServiceClient;
 use rpc::audit::v1::{AuditFilter, AuditRecord, AuditRecordKind, ListAuditRecordsRequest};
 use rpc::auth::v1::WhoAmIRequest;
 use rpc::errors::v1::ErrorReason;
 use rpc::query::v1::{GetSessionRequest, Session, SessionAccess, TransactionStatus};
-use tonic::{Code, Request};
+use tonic::Code;
 
 use crate::worlds::shared;
 
@@ -96,21 +95,15 @@ async fn records(world: &World, resource: &str, wanted: impl Fn(&[AuditRecord]) 
     let admin = world.superuser().await;
     let reader = admin.b();
     eventually(SOON, "the records are written", async || {
-        let mut request = Request::new(ListAuditRecordsRequest {
+        let request = ListAuditRecordsRequest {
             filter: Some(AuditFilter {
                 resource: resource.to_owned(),
                 ..AuditFilter::default()
             }),
             page_size: 1000,
             ..ListAuditRecordsRequest::default()
-        });
-        let token = format!("Bearer {}", reader.token().unwrap());
-        request
-            .metadata_mut()
-            .insert("authorization", token.parse().unwrap());
-        let page = AuditServiceClient::new(reader.channel())
-            .list_audit_records(request)
-            .await;
+        };
+        let page = reader.audit().list_audit_records(request).await;
         let records = page.map_err(|status| reason::text(&status))?.into_inner().records;
         match wanted(&records) {
             true => Ok(records),

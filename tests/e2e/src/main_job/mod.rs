@@ -1,8 +1,9 @@
 //! The main job: several API instances behind a load balancer serve one user's settings, query sessions,
-//! backups and restores as if they were one, and PostgreSQL never sees more connections than its budget.
+//! backups and restores as if they were one, PostgreSQL never sees more connections than its budget, and each does what they may.
 //!
 //! Each step leaves what the next one needs in [`MainJob`] and says in a sentence what a user would see.
 
+mod access;
 mod backup;
 mod budget;
 mod failover;
@@ -77,6 +78,14 @@ pub const STEPS: &[Step] = &[
         title: "read the operation's log from the other instance",
         run: |job| Box::pin(backup::read_log(job)),
     },
+    Step {
+        title: "share the server with a colleague who may read",
+        run: |job| Box::pin(access::share_to_read(job)),
+    },
+    Step {
+        title: "let the colleague write for a while",
+        run: |job| Box::pin(access::write_for_a_while(job)),
+    },
 ];
 
 /// A world in which the main job happens, and what its steps have found so far.
@@ -86,6 +95,7 @@ pub struct MainJob {
     caller: Option<Caller>,
     server: Option<String>,
     restore: Option<String>,
+    colleague: Option<access::Colleague>,
 }
 
 impl MainJob {
@@ -105,6 +115,7 @@ impl MainJob {
             caller: None,
             server: None,
             restore: None,
+            colleague: None,
         }
     }
 
