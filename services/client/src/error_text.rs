@@ -112,6 +112,9 @@ fn hint(status: &Status) -> Option<&'static str> {
         | ErrorReason::LoginUsernameInvalid => "ask an administrator of pgmoor",
         ErrorReason::LoginUnknown => "the login took too long, or was collected before; run: pgmoor login",
         ErrorReason::TokenInvalid => "run: pgmoor login, or check PGMOOR_TOKEN",
+        ErrorReason::PolicyForbids if forbids_elevation(status) => {
+            "the server's owner says for how long: pgmoor servers policy SERVER --max-elevation 1h"
+        }
         ErrorReason::EtagMismatch => "somebody else changed it; look at it again and repeat",
         ErrorReason::UnknownSetting => "pgmoor settings definitions lists all of them",
         ErrorReason::EgressDenied => "an administrator allows addresses with egress.allow",
@@ -131,6 +134,15 @@ fn hint(status: &Status) -> Option<&'static str> {
         ErrorReason::Internal => "give the error_id to whoever runs pgmoor; the log has the rest",
         _ => return None,
     })
+}
+
+/// Whether what the server's policy does not allow is an elevation.
+fn forbids_elevation(status: &Status) -> bool {
+    let details = status.get_error_details();
+    let permission = details
+        .error_info()
+        .and_then(|info| info.metadata.get("permission"));
+    permission.is_some_and(|permission| permission == "elevations.request")
 }
 
 fn code_name(code: Code) -> &'static str {

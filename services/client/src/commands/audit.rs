@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::instances::named;
+use super::users;
 use crate::connection::Call;
 use crate::context::Context;
 use crate::error::ClientError;
@@ -65,7 +65,7 @@ pub struct Filter {
     /// Older than this
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Of this user: users/{user}, or the id
+    /// Of this user: a login name, users/{user}, or the id
     #[arg(long, value_name = "USER")]
     user: Option<String>,
     /// Of this method, such as OpenSession
@@ -95,12 +95,14 @@ fn parse_kind(text: &str) -> Result<AuditRecordKind, String> {
 }
 
 impl Filter {
-    fn wire(self, now: OffsetDateTime) -> Result<AuditFilter, ClientError> {
+    async fn wire(self, context: &mut Context) -> Result<AuditFilter, ClientError> {
+        let now = context.clock.now();
+        let user = users::resolve_given(context, self.user).await?;
         let time = |option, text: Option<String>| text.map(|text| moment(option, &text, now)).transpose();
         Ok(AuditFilter {
             start_time: time("--since", self.since)?,
             end_time: time("--until", self.until)?,
-            user: self.user.map(|user| named("users", user)).unwrap_or_default(),
+            user,
             method: self.method,
             resource: self.resource,
             session: self.session,
@@ -135,17 +137,25 @@ fn moment(
 
 impl Audit {
     pub(crate) async fn run(self, context: &mut Context) -> Result<(), ClientError> {
-        let now = context.clock.now();
         match self {
-            Self::List { filter, limit } => list(context, filter.wire(now)?, limit).await,
+            Self::List { filter, limit } => {
+                let filter = filter.wire(context).await?;
+                list(context, filter, limit).await
+            }
             Self::Watch {
                 filter,
                 after_position,
-            } => watch(context, filter.wire(now)?, after_position).await,
+            } => {
+                let filter = filter.wire(context).await?;
+                watch(context, filter, after_position).await
+            }
             Self::Export {
                 filter,
                 after_position,
-            } => export(context, filter.wire(now)?, after_position).await,
+            } => {
+                let filter = filter.wire(context).await?;
+                export(context, filter, after_position).await
+            }
         }
     }
 }

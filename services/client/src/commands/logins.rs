@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use rpc::auth::v1::{ListLoginsRequest, Login, RevokeLoginRequest};
 
+use super::users;
 use crate::context::Context;
 use crate::error::ClientError;
 use crate::output::record::{Record, text, time};
@@ -12,7 +13,7 @@ use crate::output::record::{Record, text, time};
 pub enum Logins {
     /// List where you are logged in, newest first
     List {
-        /// Whose logins, users/{user}: for whoever may change users
+        /// Whose logins, a login name or users/{user}: for whoever may change users
         #[arg(long, value_name = "USER")]
         user: Option<String>,
     },
@@ -29,7 +30,7 @@ impl Logins {
         let client = context.connection()?.auth();
         match self {
             Self::List { user } => {
-                let user = user.unwrap_or_default();
+                let user = users::resolve_given(context, user).await?;
                 let page = async |context: &mut Context, page_size, page_token: String| {
                     let request = ListLoginsRequest {
                         user: user.clone(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use rpc::auth::v1::{ApiToken, CreateApiTokenRequest, ListApiTokensRequest, RevokeApiTokenRequest};
 
+use super::users;
 use crate::context::Context;
 use crate::error::ClientError;
 use crate::globals::Format;
@@ -24,13 +25,13 @@ Examples:
         /// How long it lives, for example 12h or 90days; without it, until it is revoked
         #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
         lifetime: Option<Duration>,
-        /// The service account it is for, users/{user}; without it, you
+        /// The service account it is for, its name or users/{user}; without it, you
         #[arg(long, value_name = "USER")]
         user: Option<String>,
     },
     /// List your tokens, newest first
     List {
-        /// The service account whose tokens are listed, users/{user}; without it, you
+        /// The service account whose tokens are listed, its name or users/{user}; without it, you
         #[arg(long, value_name = "USER")]
         user: Option<String>,
     },
@@ -50,7 +51,7 @@ impl Token {
                 let request = CreateApiTokenRequest {
                     display_name: name,
                     lifetime: lifetime.map(wire_duration),
-                    user: user.unwrap_or_default(),
+                    user: users::resolve_given(context, user).await?,
                 };
                 let answer = context
                     .change(async || client.clone().create_api_token(request.clone()).await)
@@ -65,7 +66,7 @@ impl Token {
                 }
             }
             Self::List { user } => {
-                let user = user.unwrap_or_default();
+                let user = users::resolve_given(context, user).await?;
                 let page = async |context: &mut Context, page_size, page_token: String| {
                     let request = ListApiTokensRequest {
                         page_size,

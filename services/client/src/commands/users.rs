@@ -1,6 +1,7 @@
 //! `users`: the people and workloads that log in.
 
 use clap::Subcommand;
+use domain::id::UserId;
 use prost_types::FieldMask;
 use rpc::user::v1::{
     CreateUserRequest, GetUserRequest, ListUsersRequest, SetPasswordRequest, UpdateUserRequest, User,
@@ -211,10 +212,24 @@ async fn all(context: &mut Context) -> Result<Vec<User>, ClientError> {
     context.pages(None, page).await
 }
 
-/// The name of the user that a login name means.
+/// As [`resolve`]; empty where nobody is given.
+pub(crate) async fn resolve_given(
+    context: &mut Context,
+    given: Option<String>,
+) -> Result<String, ClientError> {
+    match given {
+        Some(given) => resolve(context, given).await,
+        None => Ok(String::new()),
+    }
+}
+
+/// The name of the user that a login name, an id or a name means.
 pub(crate) async fn resolve(context: &mut Context, given: String) -> Result<String, ClientError> {
     if given.starts_with("users/") {
         return Ok(given);
+    }
+    if given.parse::<UserId>().is_ok() {
+        return Ok(format!("users/{given}"));
     }
     let users = all(context).await?;
     // The server compares them without regard to case too.
