@@ -195,6 +195,12 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// One more on the config database of a world.
+    pub async fn join(database: &Database, objects: &TempDir, audit: &AuditSetup) -> Self {
+        let login = Cluster::shared().await.create_login("IN ROLE pgmoor_api").await;
+        Self::start(connect(&database.url_as(&login)).await, objects, audit).await
+    }
+
     async fn start(store: Store, objects: &TempDir, setup: &AuditSetup) -> Self {
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let passwords = Passwords::new(random.clone(), 2).unwrap();
