@@ -25,6 +25,7 @@ pub mod port;
 pub mod process;
 pub mod programs;
 pub mod random;
+pub mod relay;
 pub mod tls;
 pub mod unprivileged;
 
@@ -36,3 +37,4 @@ pub use nginx::{Nginx, NginxOptions};
 pub use pgbouncer::PgBouncer;
 pub use port::free_port;
 pub use process::{Process, Signal};
+pub use relay::Relay;

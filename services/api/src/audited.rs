@@ -1,14 +1,16 @@
 //! The tower layer that leaves a record of each call, as its method's options say.
 //!
 //! It stands around authentication, so that it sees refusals too; who called it learns from [`auth::Seen`]. The request's
-//! first message is looked at as it passes, never held back: see [`names`]. What must be recorded has its room in the trail
+//! first message is looked at as it passes, never held back: see [`reader`]. What must be recorded has its room in the trail
 //! before anything is done; without room the call is refused, or counted, as the operator chose.
 //!
 //! A refusal (UNAUTHENTICATED, PERMISSION_DENIED) is recorded whatever the options say, within a rate for each address.
 
 mod address;
 mod call;
+mod methods;
 mod names;
+mod reader;
 mod request;
 mod response;
 #[cfg(test)]
@@ -32,7 +34,7 @@ use tower::{Layer, Service};
 pub(crate) use self::address::CallerAddress;
 pub use self::address::TrustedHops;
 use self::call::OpenCall;
-pub(crate) use self::names::{Methods, MethodsError};
+pub(crate) use self::methods::{Methods, MethodsError};
 use self::request::Tapped;
 use self::response::Watched;
 

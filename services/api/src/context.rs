@@ -13,10 +13,10 @@ use sessions::{Sessions, UserToken};
 use storage::{Artifacts, UserFiles};
 use store::Store;
 use telemetry::rpc::Id;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use crate::deciding::Deciding;
 use crate::error::Error;
 use crate::operation::Waits;
 use crate::server::first_look::FirstLooks;
@@ -44,8 +44,8 @@ pub(crate) struct Context {
     pub(crate) first_looks: FirstLooks,
     /// What each user holds of it.
     pub(crate) shares: Shares,
-    /// Turns of the streams that are decided upon again.
-    pub(crate) deciding: Semaphore,
+    /// Where streams are decided upon again.
+    pub(crate) deciding: Deciding,
     /// Cancelled when this server goes away: streams end, so that their readers ask another one.
     pub(crate) drain: CancellationToken,
 }

@@ -18,6 +18,7 @@ mod bare_status;
 mod catalog;
 mod context;
 mod database;
+mod deciding;
 mod duration;
 mod elevation;
 mod error;
@@ -58,13 +59,13 @@ use rpc::policy::{PolicyError, PolicyTable};
 use store::{Store, StoreError};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 pub use crate::audited::{Audit, TrustedHops};
 use crate::audited::{AuditedLayer, Methods, MethodsError};
 use crate::context::Context;
+use crate::deciding::Deciding;
 use crate::elevation::Expiry;
 pub use crate::health::Health;
 use crate::http_port::HttpPort;
@@ -193,7 +194,7 @@ impl Api {
             random: parts.random,
             first_looks: FirstLooks::new(),
             shares: Shares::new(audit.share()),
-            deciding: Semaphore::new(upheld::DECISIONS),
+            deciding: Deciding::new(),
             drain: drain.clone(),
         });
         let health = Health::new();

@@ -1,8 +1,8 @@
 //! What goes on after its call was let in: streams, and long waits.
 //!
 //! Invariant: a stream of this API is an [`Upheld`]. It is decided upon again, by the same entry as at its beginning, as soon as
-//! the rules have changed, and says nothing more from 5 s after what allowed it is gone. While the config database is away, what
-//! was known stays good.
+//! the rules have changed, and says nothing more from 5 s after what allowed it is gone. While the config database answers nobody,
+//! what was known stays good.
 
 use std::fmt;
 use std::pin::Pin;
@@ -17,22 +17,20 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
 use crate::access;
 use crate::context::{Call, Context};
+use crate::deciding::Answer;
 use crate::error::Error;
 use crate::settings;
 
-/// Streams that are decided upon at a time; the others say nothing until it is their turn.
-pub(crate) const DECISIONS: usize = 4;
 /// How often it is looked whether the rules changed, where nothing says so.
 const TICK: Duration = Duration::from_secs(1);
 /// How often what may rest on a grant is decided upon without a change: a grant expires by itself.
 const EXPIRY_TICK: Duration = Duration::from_secs(3);
-/// How long an answer of the config database is waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// For how long a stream goes on without having been found good.
 const GOOD_FOR: Duration = Duration::from_secs(4);
 
@@ -89,11 +87,26 @@ impl<T: Send + 'static> Upheld<T> {
         messages: impl Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> Self {
         let good = Arc::new(Good(Mutex::new(Instant::now())));
-        let over = over(api, call, entry, Some(good.clone()));
+        // In a task of its own, which ends with the stream: a stream is looked at only where its reader has room, and a question
+        // in its turn must not wait for that.
+        let mut deciding = JoinSet::new();
+        deciding.spawn(over(api, call, entry, Some(good.clone())));
         let api = Arc::clone(api);
+        let over = async move {
+            let error = match deciding.join_next().await {
+                Some(Ok(error)) => error,
+                Some(Err(error)) => Error::Fault {
+                    context: "deciding upon a stream",
+                    source: error.into(),
+                },
+                // There is one.
+                None => Error::AccessRevoked,
+            };
+            api.status(error)
+        };
         Self {
             messages: messages.boxed(),
-            over: over.map(move |error| api.status(error)).boxed(),
+            over: over.boxed(),
             good: Some(good),
         }
     }
@@ -142,6 +155,10 @@ impl<T: Send + 'static> Stream for Upheld<T> {
 struct Good(Mutex<Instant>);
 
 impl Good {
+    fn renew(&self) {
+        *self.0.lock() = Instant::now();
+    }
+
     fn is_over(&self) -> bool {
         self.0.lock().elapsed() > GOOD_FOR
     }
@@ -178,34 +195,37 @@ fn over<M>(
             let heard = *policy.borrow_and_update();
             let is_due = entry.may_expire() && decided.elapsed() >= EXPIRY_TICK;
             if decided_by != Some(heard.revision) || is_due {
-                let again = async {
-                    let _turn = api.deciding.acquire().await;
-                    let decision = async {
-                        let caller = api.verifier.current(&caller, heard.since).await?;
-                        entry.decide(&api, &caller, permission).await
-                    };
-                    timeout(PATIENCE, decision).await
+                let question = async {
+                    let caller = api.verifier.current(&caller, heard.since).await?;
+                    entry.decide(&api, &caller, permission).await
                 };
+                if let Some(good) = good.as_ref().filter(|_| api.deciding.is_silent()) {
+                    good.renew();
+                }
                 let answer = tokio::select! {
                     refusal = &mut credential => return refusal.into(),
-                    answer = again => answer,
+                    answer = api.deciding.ask(Box::pin(question)) => answer,
                 };
                 match answer {
-                    Ok(Ok(())) => (decided_by, decided) = (Some(heard.revision), Instant::now()),
-                    Ok(Err(error)) if is_denial(&error) => return Error::AccessRevoked,
-                    // Asked again at the next look.
-                    Ok(Err(error)) => tracing::debug!(%error, "a stream goes on without being decided upon"),
-                    Err(_) => tracing::debug!("a stream goes on without being decided upon"),
+                    Answer::Given(Ok(())) => (decided_by, decided) = (Some(heard.revision), Instant::now()),
+                    Answer::Given(Err(error)) if is_denial(&error) => return Error::AccessRevoked,
+                    // Asked again at the next look. Until then it was not found good.
+                    Answer::Given(Err(error)) => {
+                        tracing::debug!(%error, "a stream could not be decided upon");
+                        continue;
+                    }
+                    Answer::Missing => continue,
+                    Answer::Silence => {}
                 }
             }
             if let Some(good) = &good {
-                *good.0.lock() = Instant::now();
+                good.renew();
             }
         }
     }
 }
 
-/// Whether somebody decided, and against it; otherwise nobody could be asked.
+/// Whether somebody decided, and against it.
 fn is_denial(error: &Error) -> bool {
     match error {
         Error::Status(status) => matches!(

@@ -14,10 +14,12 @@ pub mod chain;
 pub mod denials;
 pub mod json;
 mod log;
+mod receipt;
 pub mod retention;
 pub mod statement;
 mod writer;
 
 pub use log::{AuditLog, Figures, LogOptions, Place, Unavailable};
+pub use receipt::{Receipt, Writing};
 pub use store::audit::{Anchor, Entry, Filter, Kept, Kind, Record, WriterRole};
 pub use writer::{HEARTBEAT, Writer};

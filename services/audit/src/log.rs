@@ -11,11 +11,12 @@ use domain::random::{self, Random};
 use parking_lot::Mutex;
 use store::audit::{Entry, Kind, WriterRole, WriterSecret};
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::buffer::{Buffer, Room, WhenFull};
 use crate::denials::Denials;
+use crate::receipt::Receipt;
 use crate::statement::{Statement, StatementText};
 use crate::writer::{BATCH, Writer};
 
@@ -61,7 +62,7 @@ pub struct Unavailable;
 pub struct AuditLog(pub(crate) Arc<Shared>);
 
 pub(crate) struct Shared {
-    pub(crate) buffer: Mutex<Buffer<Entry>>,
+    pub(crate) buffer: Mutex<Buffer<Waiting>>,
     pub(crate) denials: Mutex<Denials>,
     /// Rung when a batch is full.
     pub(crate) wake: Notify,
@@ -72,6 +73,14 @@ pub(crate) struct Shared {
     pub(crate) written: AtomicU64,
     pub(crate) unrecorded: AtomicU64,
     pub(crate) suppressed: AtomicU64,
+}
+
+/// A record that waits to be written.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) entry: Entry,
+    /// Where it is said that it is.
+    pub(crate) receipt: Option<oneshot::Sender<()>>,
 }
 
 /// What became of records so far.
@@ -142,7 +151,15 @@ impl AuditLog {
 
     /// Takes in a record that nobody kept room for. Without room it is counted.
     pub fn record(&self, entry: Entry) {
-        self.put(Room::None, entry);
+        self.put(Room::None, entry, None);
+    }
+
+    /// The same, for who has to know whether it was written.
+    #[must_use]
+    pub fn record_with_receipt(&self, entry: Entry) -> Receipt {
+        let (written, receipt) = Receipt::new();
+        self.put(Room::None, entry, Some(written));
+        receipt
     }
 
     /// Whether a refusal of a call from that address is recorded by itself; else it is counted.
@@ -193,10 +210,10 @@ impl AuditLog {
         }
     }
 
-    fn put(&self, room: Room, mut entry: Entry) {
+    fn put(&self, room: Room, mut entry: Entry, receipt: Option<oneshot::Sender<()>>) {
         tidy(&mut entry);
         let mut buffer = self.0.buffer.lock();
-        if !buffer.put(room, entry) {
+        if !buffer.put(room, Waiting { entry, receipt }) {
             self.0.unrecorded.fetch_add(1, Ordering::Relaxed);
         }
         let is_batch = buffer.waiting() >= BATCH;
@@ -218,7 +235,7 @@ impl Place {
     /// Takes in the record that the room was kept for.
     pub fn record(mut self, entry: Entry) {
         if let Some(room) = self.room.take() {
-            self.log.put(room, entry);
+            self.log.put(room, entry, None);
         }
     }
 
@@ -315,7 +332,7 @@ mod tests {
         entry.username = "a\0b\u{1b}[31m".to_owned();
         entry.resources = vec!["x".repeat(5000)];
         log.record(entry);
-        let entry = log.0.buffer.lock().take(1).remove(0);
+        let entry = log.0.buffer.lock().take(1).remove(0).entry;
         assert_eq!(entry.username, "a\u{fffd}b\u{fffd}[31m");
         assert_eq!(entry.resources[0].len(), MOST_CHARS);
     }

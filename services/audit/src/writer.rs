@@ -9,6 +9,7 @@ use std::time::Duration;
 use domain::id::IncarnationId;
 use store::Store;
 use store::audit::{Entry, Kind, Record, WriterRole, WriterSecret};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,8 @@ pub struct Writer {
     pending: Vec<Record>,
     /// How many of them have room in the buffer.
     pending_room: usize,
+    /// Who is to be told when they are.
+    receipts: Vec<oneshot::Sender<()>>,
     last_write: Instant,
     last_suppressed: Instant,
 }
@@ -54,6 +57,7 @@ impl Writer {
             secret,
             pending: Vec::new(),
             pending_room: 0,
+            receipts: Vec::new(),
             last_write: now,
             last_suppressed: now,
         }
@@ -148,8 +152,9 @@ impl Writer {
                 (batch, buffer.take_uncounted(), buffer.waiting() > 0)
             };
             self.pending_room = batch.len();
-            for entry in batch {
-                self.chain_entry(entry);
+            for waiting in batch {
+                self.receipts.extend(waiting.receipt);
+                self.chain_entry(waiting.entry);
             }
             if uncounted > 0 {
                 self.chained(Kind::Unrecorded, uncounted);
@@ -179,6 +184,10 @@ impl Writer {
             .lock()
             .written(std::mem::take(&mut self.pending_room));
         self.pending.clear();
+        for receipt in self.receipts.drain(..) {
+            // Nobody may wait for it any more.
+            let _ = receipt.send(());
+        }
         self.last_write = Instant::now();
         Ok(())
     }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use domain::name::Identifier;
 use pgconn::{Connection, Event};
 use time::OffsetDateTime;
 
@@ -65,6 +66,8 @@ pub(crate) struct XactFacts {
     pub(crate) reads_history: bool,
     /// The history; nothing on a standby.
     pub(crate) history: Option<Arc<History>>,
+    /// The database it was connected to; nothing where that is not known.
+    pub(crate) database: Option<Identifier>,
 }
 
 /// What the role of a connection may do.
@@ -113,6 +116,7 @@ pub(crate) async fn instance(connection: &mut Connection) -> Result<InstanceFact
             xid_function,
             reads_history,
             history: History::read(&identity).map(Arc::new),
+            database: None,
         },
     })
 }

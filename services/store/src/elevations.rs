@@ -2,6 +2,8 @@
 //!
 //! Invariant: one that is active was approved by another user than the one who asked.
 
+mod expiry;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ use crate::etag::Etag;
 use crate::limits::LimitReached;
 use crate::page::{Cursor, Page, PageRequest};
 use crate::{Store, seconds};
+
+pub use expiry::RECORD_TIME;
 
 /// Elevations of a user on a server that are not over, at most.
 pub const MAX_OPEN: u32 = 3;
@@ -205,6 +209,8 @@ macro_rules! columns {
         )
     };
 }
+
+use {columns, state};
 
 /// What a policy leaves of the elevations of its server: none where it allows none any more, and none longer than it allows.
 pub(crate) async fn follow_policy(
@@ -440,37 +446,6 @@ impl Elevations<'_> {
         }
         tx.commit().await?;
         Ok(row.try_into()?)
-    }
-
-    /// Writes down which are over by the clock, and returns each of them once: to whoever comes first.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn expire(&self) -> Result<Vec<ServerElevation>, StoreError> {
-        let mut connection = self.store.acquire().await?;
-        let rows: Vec<ElevationRow> = sqlx::query_as(concat!(
-            "UPDATE pgmoor.elevations AS e SET state = 'expired', version = version + 1, \
-             update_time = clock_timestamp() WHERE e.id IN (SELECT o.id FROM pgmoor.elevations AS o \
-             WHERE o.state IN ('requested', 'active') AND o.expire_time <= clock_timestamp() \
-             ORDER BY o.expire_time LIMIT 1000 FOR UPDATE SKIP LOCKED) RETURNING ",
-            columns!()
-        ))
-        .fetch_all(&mut *connection)
-        .await?;
-        let elevations = rows.into_iter().map(ServerElevation::try_from);
-        Ok(elevations.collect::<Result<_, _>>()?)
-    }
-
-    /// Forgets elevations that have been over for longer than `age`. Returns how many there were.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn prune(&self, age: Duration) -> Result<u64, StoreError> {
-        let mut connection = self.store.acquire().await?;
-        let sql = "DELETE FROM pgmoor.elevations WHERE state IN ('denied', 'ended', 'expired') \
-            AND update_time < clock_timestamp() - make_interval(secs => $1)";
-        let pruned = sqlx::query(sql).bind(seconds(age)).execute(&mut *connection);
-        Ok(pruned.await?.rows_affected())
     }
 }
 

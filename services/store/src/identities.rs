@@ -13,10 +13,10 @@ use sqlx::{Connection as _, PgConnection};
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::Store;
 use crate::counter::Counter;
 use crate::error::{StoreError, store_variant, violated_constraint};
 use crate::vouching::vouch;
+use crate::{Store, administrators};
 
 /// Somebody who logged in at a provider, whom its policy lets in.
 #[derive(Debug, Clone)]
@@ -331,13 +331,7 @@ async fn follow_administrator(
     if !made {
         return Ok(None);
     }
-    // As with every change that could take the last one away: all of them are locked, in one order.
-    let administrators: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT id FROM pgmoor.users WHERE administrator AND NOT disabled ORDER BY id FOR NO KEY UPDATE",
-    )
-    .fetch_all(&mut *tx)
-    .await?;
-    if administrators == [user] {
+    if administrators::is_last(&administrators::locked(tx).await?, user) {
         tracing::warn!(user.id = %user, "the last administrator lost the group that makes one, and stays one");
         return Ok(None);
     }

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
-use uuid::Uuid;
 
+use crate::administrators::{self, Administrator};
 use crate::counter::Counter;
 use crate::error::StoreError;
 use crate::{Store, seconds};
@@ -95,15 +95,9 @@ impl KnownProviders<'_> {
 
 /// Returns how many stopped being ones.
 async fn end_administrators(tx: &mut PgConnection, gone: &[String]) -> Result<u64, sqlx::Error> {
-    // As with every change that could take the last one away: all of them are locked, in one order.
-    let administrators: Vec<(Uuid, bool)> = sqlx::query_as(
-        "SELECT id, coalesce(administrator_provider = ANY ($1), false) FROM pgmoor.users \
-         WHERE administrator AND NOT disabled ORDER BY id FOR NO KEY UPDATE",
-    )
-    .bind(gone)
-    .fetch_all(&mut *tx)
-    .await?;
-    if administrators.iter().all(|(_, made_by_one)| *made_by_one) {
+    let administrators = administrators::locked(tx).await?;
+    let made_by_one = |one: &Administrator| one.provider.as_ref().is_some_and(|by| gone.contains(by));
+    if administrators.iter().all(made_by_one) {
         if !administrators.is_empty() {
             tracing::warn!(
                 "all administrators were made by providers that are not configured any more, and stay"

@@ -33,6 +33,7 @@
 
 pub mod access;
 pub mod accounts;
+mod administrators;
 pub mod api_tokens;
 pub mod audit;
 pub mod backups;

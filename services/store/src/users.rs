@@ -17,7 +17,7 @@ use crate::etag::Etag;
 use crate::logins::EndReason;
 use crate::page::{Cursor, Page, PageRequest};
 use crate::revocations::{self, Subject};
-use crate::{Store, api_tokens, logins};
+use crate::{Store, administrators, api_tokens, logins};
 
 /// A person or a workload that can log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -279,12 +279,7 @@ impl Users<'_> {
     pub async fn update(&self, id: UserId, change: UserChange) -> Result<User, UpdateUserError> {
         let mut connection = self.store.acquire().await?;
         let mut tx = connection.begin().await?;
-        // Every change that could take the last administrator away locks all of them, in one order.
-        let administrators: Vec<Uuid> = sqlx::query_scalar(
-            "SELECT id FROM pgmoor.users WHERE administrator AND NOT disabled ORDER BY id FOR NO KEY UPDATE",
-        )
-        .fetch_all(&mut *tx)
-        .await?;
+        let administrators = administrators::locked(&mut tx).await?;
         let before = lock(&mut tx, id).await?.ok_or(UpdateUserError::NotFound)?;
         if !Etag::allows(change.etag.as_ref(), before.version) {
             return Err(UpdateUserError::EtagMismatch);
@@ -292,7 +287,7 @@ impl Users<'_> {
         let administrator = change.administrator.unwrap_or(before.administrator);
         let disabled = change.disabled.unwrap_or(before.disabled);
         let steps_down = before.administrator && !before.disabled && (disabled || !administrator);
-        if steps_down && administrators == [id.as_uuid()] {
+        if steps_down && administrators::is_last(&administrators, id.as_uuid()) {
             return Err(UpdateUserError::LastAdministrator);
         }
         let row: UserRow = sqlx::query_as(

@@ -12,7 +12,8 @@ use rpc::error;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::names::{Method, Names};
+use super::methods::Method;
+use super::reader::NameReader;
 use super::{Audit, CallerAddress};
 use crate::shares::Holding;
 
@@ -26,7 +27,7 @@ pub struct OpenCall {
     /// Its place in the share of who calls, where it has room.
     holding: Option<Holding>,
     seen: Seen,
-    names: Arc<Mutex<Names>>,
+    names: Arc<Mutex<NameReader>>,
     address: String,
     correlation_id: String,
     started: Instant,
@@ -38,7 +39,7 @@ impl OpenCall {
     /// Keeps room for its record, where there must be one.
     pub(super) fn begin(
         audit: &Audit,
-        (method, names): (Arc<Method>, Names),
+        (method, names): (Arc<Method>, NameReader),
         parts: &Parts,
     ) -> Result<Self, Unavailable> {
         let place = method.is_recorded.then(|| audit.log.reserve()).transpose()?;
@@ -76,7 +77,7 @@ impl OpenCall {
     }
 
     /// What looks at the request.
-    pub(super) fn names(&self) -> Arc<Mutex<Names>> {
+    pub(super) fn names(&self) -> Arc<Mutex<NameReader>> {
         Arc::clone(&self.names)
     }
 
@@ -145,15 +146,12 @@ impl OpenCall {
     fn entry(&self, kind: Kind) -> Entry {
         let mut entry = self.log.entry(kind);
         let found = self.names.lock().found().clone();
-        entry.resources = found.resources;
-        if found.dropped > 0 {
-            entry.resources.push(format!("and {} more", found.dropped));
-        }
+        entry.resources = found.resources();
         entry.session = session_of(&entry.resources);
-        entry.database = found.database;
+        found.database().clone_into(&mut entry.database);
         match self.seen.caller() {
             Some(caller) => describe(&mut entry, caller),
-            None if self.method.is_anonymous => entry.username = found.username,
+            None if self.method.is_anonymous => found.username().clone_into(&mut entry.username),
             None => {}
         }
         entry.method.clone_from(&self.method.name);

@@ -1,18 +1,12 @@
-//! What a request's message names: resources, a database, the user of a login.
+//! Which fields of a request name something, and what of it is kept: resources, a database, the user of a login.
 //!
-//! Which fields these are is found in the descriptors once, at the start. A message is then gone through as it arrives, byte
-//! by byte, whatever the order and the size of its fields; nothing of it is kept but the names, and a field that is marked
-//! as secret is never looked at.
+//! Invariant: what a call is decided by is kept, whatever else its message names. That is in fields that have one value, of which
+//! the last that is sent counts; they always have room. Lists have what is left.
 
-use std::collections::HashMap;
-
-use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, Value};
-use rpc::options::v1::AuditMode;
-use rpc::policy::PolicyTable;
-use thiserror::Error;
+use super::methods::Wanted;
 
 /// Fields that name resources. What they hold is kept where it looks like a resource's name.
-const RESOURCE_FIELDS: &[&str] = &[
+pub(super) const RESOURCE_FIELDS: &[&str] = &[
     "api_token",
     "backend",
     "backup",
@@ -51,433 +45,100 @@ const RESOURCE_FIELDS: &[&str] = &[
     "user",
     "users",
 ];
-const DATABASE_FIELD: &str = "database";
+pub(super) const DATABASE_FIELD: &str = "database";
 /// In requests of callers who are not known yet.
-const USERNAME_FIELD: &str = "username";
-/// Names that are kept of one message: the last ones, since of a field that is given twice the last counts.
+pub(super) const USERNAME_FIELD: &str = "username";
+/// Names of lists that are kept of one message: the first ones.
 const MOST_NAMES: usize = 64;
-/// Bytes of a name.
-const MOST_NAME_BYTES: u64 = 500;
-/// Messages within messages that are looked into.
-const MOST_LEVELS: usize = 32;
 
-/// The descriptors cannot be read: a mistake in `proto/`.
-#[derive(Debug, Error)]
-pub(crate) enum MethodsError {
-    /// They are no descriptors.
-    #[error("the descriptors cannot be read")]
-    Descriptors(#[from] prost_reflect::DescriptorError),
-    /// The option that marks secrets is not there.
-    #[error("the descriptor set has no option pgmoor.options.v1.secret")]
-    NoSecretOption,
-}
-
-/// What is to be known of a method.
-#[derive(Debug)]
-pub(crate) struct Method {
-    /// `package.Service/Method`.
-    pub(super) name: String,
-    /// Every call is recorded, not only those that were refused.
-    pub(super) is_recorded: bool,
-    /// It lets in callers who are not known.
-    pub(super) is_anonymous: bool,
-    /// Its answer is a stream.
-    pub(super) is_stream: bool,
-    shape: usize,
-}
-
-/// The methods of the API by their paths, and the shapes of their requests.
-#[derive(Debug)]
-pub(crate) struct Methods {
-    by_path: HashMap<String, std::sync::Arc<Method>>,
-    shapes: std::sync::Arc<Vec<Shape>>,
-}
-
-/// The fields of a message that matter.
-#[derive(Debug, Default)]
-struct Shape(Vec<(u32, Wanted)>);
-
+/// A field that is wanted, as it stands in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Resource,
-    Database,
-    Username,
-    Message(usize),
-}
-
-impl Methods {
-    /// Reads the methods out of an encoded descriptor set.
-    ///
-    /// # Errors
-    /// Where it is none of ours.
-    pub(crate) fn read(descriptors: &[u8], policies: &PolicyTable) -> Result<Self, MethodsError> {
-        let pool = DescriptorPool::decode(descriptors)?;
-        let mut shapes = Shapes::new(&pool)?;
-        let mut by_path = HashMap::new();
-        for method in pool
-            .services()
-            .flat_map(|service| service.methods().collect::<Vec<_>>())
-        {
-            let name = format!("{}/{}", method.parent_service().full_name(), method.name());
-            let path = format!("/{name}");
-            let Some(policy) = policies.get(&path) else {
-                continue;
-            };
-            let found = Method {
-                name,
-                is_recorded: policy.audit() == AuditMode::Record,
-                is_anonymous: policy.anonymous,
-                is_stream: method.is_server_streaming(),
-                shape: shapes.of(&method.input()),
-            };
-            by_path.insert(path, std::sync::Arc::new(found));
-        }
-        Ok(Self {
-            by_path,
-            shapes: std::sync::Arc::new(shapes.pruned()),
-        })
-    }
-
-    pub(super) fn get(&self, path: &str) -> Option<(std::sync::Arc<Method>, Names)> {
-        let method = self.by_path.get(path)?;
-        let names = Names::new(self.shapes.clone(), method.shape);
-        Some((method.clone(), names))
-    }
-}
-
-/// Makes shapes of message types, each once.
-struct Shapes {
-    secret: prost_reflect::ExtensionDescriptor,
-    by_name: HashMap<String, usize>,
-    shapes: Vec<Shape>,
-}
-
-impl Shapes {
-    fn new(pool: &DescriptorPool) -> Result<Self, MethodsError> {
-        let secret = pool
-            .get_extension_by_name("pgmoor.options.v1.secret")
-            .ok_or(MethodsError::NoSecretOption)?;
-        Ok(Self {
-            secret,
-            by_name: HashMap::new(),
-            shapes: Vec::new(),
-        })
-    }
-
-    fn of(&mut self, message: &MessageDescriptor) -> usize {
-        if let Some(shape) = self.by_name.get(message.full_name()) {
-            return *shape;
-        }
-        let index = self.shapes.len();
-        self.by_name.insert(message.full_name().to_owned(), index);
-        self.shapes.push(Shape::default());
-        let mut fields: Vec<_> = message
-            .fields()
-            .filter_map(|field| Some((field.number(), self.wanted(&field)?)))
-            .collect();
-        fields.sort_unstable_by_key(|(number, _)| *number);
-        self.shapes[index] = Shape(fields);
-        index
-    }
-
-    fn wanted(&mut self, field: &FieldDescriptor) -> Option<Wanted> {
-        if matches!(
-            field.options().get_extension(&self.secret).as_ref(),
-            Value::Bool(true)
-        ) {
-            return None;
-        }
-        match field.kind() {
-            Kind::Message(message) => Some(Wanted::Message(self.of(&message))),
-            Kind::String if RESOURCE_FIELDS.contains(&field.name()) => Some(Wanted::Resource),
-            Kind::String if field.name() == DATABASE_FIELD => Some(Wanted::Database),
-            Kind::String if field.name() == USERNAME_FIELD => Some(Wanted::Username),
-            _ => None,
-        }
-    }
-
-    /// Without the messages in which nothing is wanted.
-    fn pruned(mut self) -> Vec<Shape> {
-        loop {
-            let empty: Vec<bool> = self.shapes.iter().map(|shape| shape.0.is_empty()).collect();
-            let mut changed = false;
-            for shape in &mut self.shapes {
-                let before = shape.0.len();
-                shape
-                    .0
-                    .retain(|(_, wanted)| !matches!(wanted, Wanted::Message(inner) if empty[*inner]));
-                changed |= shape.0.len() < before;
-            }
-            if !changed {
-                return self.shapes;
-            }
-        }
-    }
+pub(super) struct Sought {
+    pub(super) wanted: Wanted,
+    /// Which one it is, where there is only one such: neither it nor a message around it is in a list.
+    pub(super) place: Option<usize>,
 }
 
 /// What was found in a message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Found {
-    pub(super) resources: Vec<String>,
-    /// More names than are kept.
-    pub(super) dropped: usize,
-    pub(super) database: String,
-    pub(super) username: String,
+    resources: Vec<Named>,
+    /// Names of lists that are kept.
+    listed: usize,
+    dropped: usize,
+    database: Option<Named>,
+    username: String,
 }
 
-/// Goes through the first message of a request as it arrives.
-#[derive(Debug)]
-pub(super) struct Names {
-    shapes: std::sync::Arc<Vec<Shape>>,
-    root: usize,
-    /// The messages it is in, from the outermost, each with where it ends.
-    levels: Vec<Level>,
-    /// Groups (an encoding of old) it is in. Nothing in them is looked at.
-    groups: usize,
-    /// Bytes of the message so far.
-    at: u64,
-    step: Step,
-    found: Found,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Level {
-    shape: usize,
-    end: u64,
-}
-
-#[derive(Debug)]
-enum Step {
-    /// Five bytes before the message: whether it is compressed, and its length.
-    Header {
-        bytes: [u8; 5],
-        read: usize,
-    },
-    Key(Varint),
-    Number(Varint),
-    Length {
-        wanted: Option<Wanted>,
-        varint: Varint,
-    },
-    Skip(u64),
-    Text {
-        wanted: Wanted,
-        left: u64,
-        bytes: Vec<u8>,
-    },
-    Done,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Varint {
-    value: u64,
-    shift: u32,
-}
-
-impl Varint {
-    /// Takes a byte in. The value, once it is whole; nothing valid is longer than ten bytes.
-    fn push(&mut self, byte: u8) -> Option<Result<u64, ()>> {
-        if self.shift >= 70 {
-            return Some(Err(()));
-        }
-        self.value |= u64::from(byte & 0x7f).checked_shl(self.shift).unwrap_or(0);
-        self.shift += 7;
-        (byte & 0x80 == 0).then_some(Ok(self.value))
-    }
-}
-
-impl Names {
-    fn new(shapes: std::sync::Arc<Vec<Shape>>, root: usize) -> Self {
-        Self {
-            shapes,
-            root,
-            levels: Vec::new(),
-            groups: 0,
-            at: 0,
-            step: Step::Header {
-                bytes: [0; 5],
-                read: 0,
-            },
-            found: Found::default(),
-        }
-    }
-
-    /// What was found so far.
-    pub(super) const fn found(&self) -> &Found {
-        &self.found
-    }
-
-    /// True once nothing that follows matters.
-    pub(super) fn is_done(&self) -> bool {
-        matches!(self.step, Step::Done)
-    }
-
-    /// Looks at the next bytes of the request's body.
-    pub(super) fn read(&mut self, mut chunk: &[u8]) {
-        while !chunk.is_empty() && !self.is_done() {
-            let taken = self.advance(chunk);
-            chunk = chunk.get(taken..).unwrap_or_default();
-        }
-    }
-
-    /// Takes as many of the bytes as belong to the step it is in, at least one.
-    fn advance(&mut self, chunk: &[u8]) -> usize {
-        let Some(first) = chunk.first().copied() else {
-            return 0;
-        };
-        match &mut self.step {
-            Step::Header { bytes, read } => {
-                bytes[*read] = first;
-                *read += 1;
-                if *read == bytes.len() {
-                    let [compressed, a, b, c, d] = *bytes;
-                    let end = u64::from(u32::from_be_bytes([a, b, c, d]));
-                    self.levels.push(Level {
-                        shape: self.root,
-                        end,
-                    });
-                    self.step = if compressed == 0 {
-                        self.next_field()
-                    } else {
-                        Step::Done
-                    };
-                }
-                return 1;
-            }
-            Step::Key(varint) => {
-                if let Some(key) = varint.push(first) {
-                    self.at += 1;
-                    self.step = key.map_or(Step::Done, |key| self.field(key));
-                    return 1;
-                }
-            }
-            Step::Number(varint) => {
-                if let Some(number) = varint.push(first) {
-                    self.at += 1;
-                    self.step = number.map_or(Step::Done, |_| self.next_field());
-                    return 1;
-                }
-            }
-            Step::Length { wanted, varint } => {
-                let wanted = *wanted;
-                if let Some(length) = varint.push(first) {
-                    self.at += 1;
-                    self.step = length.map_or(Step::Done, |length| self.value(wanted, length));
-                    return 1;
-                }
-            }
-            Step::Skip(left) => {
-                let taken = chunk.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= taken as u64;
-                self.at += taken as u64;
-                if *left == 0 {
-                    self.step = self.next_field();
-                }
-                return taken;
-            }
-            Step::Text { wanted, left, bytes } => {
-                let taken = chunk.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                bytes.extend_from_slice(&chunk[..taken]);
-                *left -= taken as u64;
-                self.at += taken as u64;
-                if *left == 0 {
-                    let (wanted, bytes) = (*wanted, std::mem::take(bytes));
-                    self.found.add(wanted, bytes);
-                    self.step = self.next_field();
-                }
-                return taken;
-            }
-            Step::Done => return chunk.len(),
-        }
-        self.at += 1;
-        1
-    }
-
-    /// What comes where a field is over.
-    fn next_field(&mut self) -> Step {
-        while self.levels.last().is_some_and(|level| level.end <= self.at) {
-            self.levels.pop();
-        }
-        if self.levels.is_empty() {
-            Step::Done
-        } else {
-            Step::Key(Varint::default())
-        }
-    }
-
-    fn field(&mut self, key: u64) -> Step {
-        let (number, wire_type) = (key >> 3, key & 7);
-        match wire_type {
-            0 => Step::Number(Varint::default()),
-            1 => Step::Skip(8),
-            2 => {
-                let shape = self.levels.last().and_then(|level| self.shapes.get(level.shape));
-                let fields = shape.map_or(&[][..], |shape| shape.0.as_slice());
-                let number = u32::try_from(number).unwrap_or(0);
-                let found = fields.binary_search_by_key(&number, |(number, _)| *number);
-                let wanted = found.ok().filter(|_| self.groups == 0);
-                Step::Length {
-                    wanted: wanted.and_then(|at| fields.get(at)).map(|(_, wanted)| *wanted),
-                    varint: Varint::default(),
-                }
-            }
-            3 => {
-                self.groups += 1;
-                self.next_field()
-            }
-            4 => {
-                self.groups = self.groups.saturating_sub(1);
-                self.next_field()
-            }
-            5 => Step::Skip(4),
-            _ => Step::Done,
-        }
-    }
-
-    fn value(&mut self, wanted: Option<Wanted>, length: u64) -> Step {
-        let end = self.at.saturating_add(length);
-        if self.levels.last().is_none_or(|level| end > level.end) {
-            // No message of ours: it will be refused.
-            return Step::Done;
-        }
-        match wanted {
-            Some(Wanted::Message(shape)) if self.levels.len() < MOST_LEVELS => {
-                self.levels.push(Level { shape, end });
-                self.next_field()
-            }
-            Some(wanted @ (Wanted::Resource | Wanted::Database | Wanted::Username))
-                if (1..=MOST_NAME_BYTES).contains(&length) =>
-            {
-                Step::Text {
-                    wanted,
-                    left: length,
-                    bytes: Vec::new(),
-                }
-            }
-            _ if length == 0 => self.next_field(),
-            _ => Step::Skip(length),
-        }
-    }
+/// A value, and the place of its field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Named {
+    text: String,
+    place: Option<usize>,
 }
 
 impl Found {
-    fn add(&mut self, wanted: Wanted, bytes: Vec<u8>) {
-        let Ok(text) = String::from_utf8(bytes) else {
-            return;
-        };
-        match wanted {
-            Wanted::Resource if is_resource_name(&text) => {
-                if self.resources.len() == MOST_NAMES {
-                    self.resources.remove(0);
-                    self.dropped += 1;
-                }
-                if !self.resources.contains(&text) {
-                    self.resources.push(text);
-                }
+    /// The resources that are named, each once, and how many more there were.
+    pub(super) fn resources(&self) -> Vec<String> {
+        let mut resources: Vec<String> = Vec::with_capacity(self.resources.len());
+        for Named { text, .. } in &self.resources {
+            if !resources.contains(text) {
+                resources.push(text.clone());
             }
-            Wanted::Database => self.database = text,
+        }
+        if self.dropped > 0 {
+            resources.push(format!("and {} more", self.dropped));
+        }
+        resources
+    }
+
+    /// The database; empty for none.
+    pub(super) fn database(&self) -> &str {
+        self.database.as_ref().map_or("", |named| named.text.as_str())
+    }
+
+    /// The user of a login; empty for none.
+    pub(super) fn username(&self) -> &str {
+        &self.username
+    }
+
+    /// Takes the value of a field in. One that is no name, or too long to be one, is none.
+    pub(super) fn add(&mut self, sought: Sought, bytes: Vec<u8>) {
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        match sought.wanted {
+            Wanted::Resource => self.add_resource(text, sought.place),
+            Wanted::Database => self.set_database(text, sought.place),
             Wanted::Username => self.username = text,
-            Wanted::Resource | Wanted::Message(_) => {}
+            Wanted::Message(_) => {}
+        }
+    }
+
+    fn add_resource(&mut self, text: String, place: Option<usize>) {
+        if place.is_some() {
+            self.resources.retain(|named| named.place != place);
+        }
+        if !is_resource_name(&text) {
+            return;
+        }
+        if place.is_none() {
+            let is_known = self.resources.iter().any(|named| named.text == text);
+            if is_known {
+                return;
+            }
+            if self.listed == MOST_NAMES {
+                self.dropped += 1;
+                return;
+            }
+            self.listed += 1;
+        }
+        self.resources.push(Named { text, place });
+    }
+
+    fn set_database(&mut self, text: String, place: Option<usize>) {
+        let is_another = self.database.as_ref().is_some_and(|named| named.place != place);
+        // Another field that is empty takes nothing back.
+        if !(text.is_empty() && is_another) {
+            self.database = Some(Named { text, place });
         }
     }
 }
@@ -494,9 +155,14 @@ fn is_resource_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
+    use prost_reflect::DescriptorPool;
+    use rpc::options::v1::AuditMode;
+    use rpc::policy::PolicyTable;
     use rpc::query::v1::{ExecuteRequest, Parameter, Script, parameter};
     use rpc::server::v1::{CreateServerRequest, Server};
+    use rpc::settings::v1::ResetSettingsRequest;
 
+    use super::super::methods::Methods;
     use super::*;
 
     fn methods() -> Methods {
@@ -540,7 +206,7 @@ mod tests {
         let message = execute().encode_to_vec();
         for piece in [1, 2, 7, 100_000] {
             let found = found_in(EXECUTE, &message, piece);
-            assert_eq!(found.resources, ["servers/a/sessions/b"]);
+            assert_eq!(found.resources(), ["servers/a/sessions/b"]);
         }
     }
 
@@ -568,22 +234,59 @@ mod tests {
         );
         for piece in [1, 4096, 1_000_000] {
             let found = found_in(EXECUTE, &message, piece);
-            assert_eq!(found.resources, ["servers/late/sessions/x"]);
+            assert_eq!(found.resources(), ["servers/late/sessions/x"]);
         }
     }
 
+    const RESET_SETTINGS: &str = "/pgmoor.settings.v1.SettingsService/ResetSettings";
+
     #[test]
-    fn last_of_many_names_are_kept() {
+    fn only_the_last_value_of_a_field_that_has_one_is_its_name() {
         let mut message = Vec::new();
         for number in 0..1000 {
             prost::encoding::string::encode(1, &format!("servers/{number}"), &mut message);
         }
-        let found = found_in(EXECUTE, &message, 64);
-        assert_eq!(found.resources.last().unwrap(), "servers/999");
-        assert_eq!(
-            (found.resources.len(), found.dropped),
-            (MOST_NAMES, 1000 - MOST_NAMES)
-        );
+        assert_eq!(found_in(EXECUTE, &message, 64).resources(), ["servers/999"]);
+        // Nor one that was taken back, by nothing, by what is no name, and by what is too long for one.
+        for last in [
+            String::new(),
+            "garbage".to_owned(),
+            format!("servers/{}", "x".repeat(1000)),
+        ] {
+            let mut message = message.clone();
+            prost::encoding::string::encode(1, &last, &mut message);
+            assert_eq!(ExecuteRequest::decode(message.as_slice()).unwrap().session, last);
+            assert_eq!(found_in(EXECUTE, &message, 64).resources(), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn names_of_a_list_hide_no_other_and_those_that_are_left_out_are_counted() {
+        let names = (0..1000).map(|number| format!("servers/{number}")).collect();
+        let request = ResetSettingsRequest {
+            names,
+            ..ResetSettingsRequest::default()
+        };
+        // What the call is decided by comes first, last, or twice.
+        let mut parent = Vec::new();
+        prost::encoding::string::encode(1, &"users/one".to_owned(), &mut parent);
+        let list = request.encode_to_vec();
+        let mut own = Vec::new();
+        prost::encoding::string::encode(1, &"users/me".to_owned(), &mut own);
+        for message in [
+            [own.clone(), list.clone()].concat(),
+            [list.clone(), own.clone()].concat(),
+            [parent, list, own].concat(),
+        ] {
+            let decoded = ResetSettingsRequest::decode(message.as_slice()).unwrap();
+            assert_eq!((decoded.parent.as_str(), decoded.names.len()), ("users/me", 1000));
+            let found = found_in(RESET_SETTINGS, &message, 64).resources();
+            assert!(found.contains(&"users/me".to_owned()), "{found:?}");
+            assert!(!found.contains(&"users/one".to_owned()), "{found:?}");
+            assert!(found.contains(&"servers/0".to_owned()), "{found:?}");
+            assert_eq!(found.last().unwrap(), "and 936 more");
+            assert_eq!(found.len(), MOST_NAMES + 2);
+        }
     }
 
     #[test]
@@ -599,7 +302,7 @@ mod tests {
         };
         let path = "/pgmoor.server.v1.ServerService/CreateServer";
         let found = found_in(path, &request.encode_to_vec(), 16);
-        assert_eq!(found.resources, ["servers/nested"]);
+        assert_eq!(found.resources(), ["servers/nested"]);
     }
 
     #[test]
@@ -610,7 +313,7 @@ mod tests {
         };
         let path = "/pgmoor.auth.v1.AuthService/LoginWithPassword";
         let found = found_in(path, &request.encode_to_vec(), 3);
-        assert_eq!((found.username.as_str(), found.resources.len()), ("alice", 0));
+        assert_eq!((found.username(), found.resources().len()), ("alice", 0));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::names::Names;
+use super::reader::NameReader;
 
 pin_project! {
     /// A body whose first message is looked at.
@@ -20,12 +20,12 @@ pin_project! {
         #[pin]
         body: Body,
         // None once nothing that follows matters.
-        names: Option<Arc<Mutex<Names>>>,
+        names: Option<Arc<Mutex<NameReader>>>,
     }
 }
 
 impl Tapped {
-    pub(super) fn new(body: Body, names: Arc<Mutex<Names>>) -> Self {
+    pub(super) fn new(body: Body, names: Arc<Mutex<NameReader>>) -> Self {
         Self {
             body,
             names: Some(names),

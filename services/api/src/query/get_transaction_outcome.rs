@@ -13,10 +13,11 @@ pub(crate) async fn get_transaction_outcome(
     call: Call<GetTransactionOutcomeRequest>,
 ) -> Result<GetTransactionOutcomeResponse, Error> {
     let id = resource::server("server", &call.message.server)?;
-    if call.message.transaction.is_none() {
+    let Some(transaction) = &call.message.transaction else {
         return Err(Error::invalid("transaction", "must be given"));
-    }
-    let server = access::server(api, &call.caller, id, Permission::SessionsUse).await?;
+    };
+    let (permission, database) = (Permission::SessionsUse, &transaction.database);
+    let server = access::database(api, &call.caller, id, permission, database).await?;
     let instance = server.instance_id;
     Ok(api
         .sessions

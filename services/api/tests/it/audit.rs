@@ -14,6 +14,7 @@ use rpc::auth::v1::{CreateApiTokenRequest, RefreshTokenRequest, WhoAmIRequest};
 use rpc::errors::v1::ErrorReason;
 use rpc::query::v1::{ExecuteRequest, Script};
 use rpc::server::v1::{CreateServerRequest, DeleteServerRequest, Endpoint, Server};
+use rpc::settings::v1::ResetSettingsRequest;
 use rpc::user::v1::{ListUsersRequest, SetPasswordRequest};
 use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
@@ -334,6 +335,28 @@ async fn full_trail_that_counts_refuses_nothing() {
     }
     let figures = world.a.log.figures();
     assert_eq!((figures.buffered, figures.unrecorded), (2, 4));
+}
+
+#[tokio::test]
+async fn many_names_do_not_hide_what_a_call_was_refused_for() {
+    let world = World::start().await;
+    let admin = world.a.login(ADMIN).await;
+    let (alice, bob) = (world.member("alice").await, world.member("bob").await);
+    let request = ResetSettingsRequest {
+        parent: bob.name.clone(),
+        names: (0..1000).map(|number| format!("servers/{number}")).collect(),
+        ..ResetSettingsRequest::default()
+    };
+    let refused = alice.caller.settings().reset_settings(request).await;
+    assert_fails(refused, Code::NotFound, ErrorReason::ResourceNotFound);
+    let record = &records(&admin, of_method("ResetSettings"), 1).await[0];
+    assert_eq!(
+        (&record.user, record.outcome.as_str()),
+        (&alice.name, "NOT_FOUND")
+    );
+    assert_eq!(record.resources[0], bob.name);
+    assert_eq!(record.resources[1], "servers/0");
+    assert_eq!(record.resources.last().unwrap(), "and 936 more");
 }
 
 #[tokio::test]

@@ -7,12 +7,13 @@ use rpc::access::v1::{
     ListElevationsRequest, PolicyPreset, RequestElevationRequest, RequestElevationResponse, RoleBinding,
     ServerPolicy, UpdateServerPolicyRequest,
 };
+use rpc::audit::v1::{AuditFilter, AuditRecord, AuditRecordKind, ListAuditRecordsRequest};
 use rpc::errors::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::sharing::server;
-use crate::world::{ADMIN, Caller, World, assert_fails};
+use crate::world::{ADMIN, AuditSetup, Caller, DEADLINE, Instance, World, assert_fails};
 
 fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
@@ -288,4 +289,72 @@ async fn nobody_approves_their_own_and_a_decision_stands() {
         denied,
         ErrorReason::PolicyForbids,
     );
+}
+
+/// The records of elevations that expired.
+async fn expiries(admin: &Caller) -> Vec<AuditRecord> {
+    let filter = AuditFilter {
+        kinds: vec![AuditRecordKind::Elevation.into()],
+        ..AuditFilter::default()
+    };
+    let request = ListAuditRecordsRequest {
+        filter: Some(filter),
+        ..ListAuditRecordsRequest::default()
+    };
+    let listed = admin.audit().list_audit_records(request).await.unwrap();
+    listed.into_inner().records
+}
+
+#[tokio::test]
+async fn expiry_that_an_instance_did_not_live_to_write_down_is_written_down_by_another() {
+    // What the instances leave in their trails is not written before they die.
+    let world = World::start_with(AuditSetup {
+        is_written: false,
+        ..AuditSetup::default()
+    })
+    .await;
+    let admin = world.a.login(ADMIN).await;
+    let (alice, bob) = (world.member("alice").await, world.member("bob").await);
+    server(&admin, "first").await;
+    let shop = server(&alice.caller, "shop").await;
+    allow(&alice.caller, &shop, 60).await;
+    grant(&alice.caller, &shop, &bob.name, &[]).await;
+    let asked = request(&bob.caller, &shop, wish(&[])).await.unwrap();
+    let asked = asked.elevation.unwrap().name;
+    approve(&alice.caller, &asked).await.unwrap();
+    let World {
+        a,
+        b,
+        database,
+        objects,
+        ..
+    } = world;
+    let change = async |sql| database.execute(sql).await;
+    change("UPDATE pgmoor.elevations SET expire_time = clock_timestamp()").await;
+    let outside = database.connect().await;
+    harness::eventually(DEADLINE, "an instance takes the expiry", async || {
+        let sql = "SELECT FROM pgmoor.elevations WHERE state = 'expired'";
+        !outside.query(sql, &[]).await.unwrap().is_empty()
+    })
+    .await;
+    drop((a, b));
+    // The time is over that they had for the record.
+    change("UPDATE pgmoor.elevations SET record_due = clock_timestamp()").await;
+
+    let other = Instance::join(&database, &objects, &AuditSetup::default()).await;
+    let admin = other.with_token(admin.token.as_deref().unwrap());
+    let records = harness::eventually(DEADLINE, "the expiry is recorded", async || {
+        let records = expiries(&admin).await;
+        (!records.is_empty()).then_some(records)
+    })
+    .await;
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].outcome, "EXPIRED");
+    assert!(records[0].resources.contains(&asked));
+    harness::eventually(DEADLINE, "the record is known to be written", async || {
+        let sql = "SELECT FROM pgmoor.elevations WHERE record_due IS NULL";
+        !outside.query(sql, &[]).await.unwrap().is_empty()
+    })
+    .await;
+    assert_eq!(expiries(&admin).await.len(), 1);
 }

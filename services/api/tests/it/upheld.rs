@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use prost_reflect::DescriptorPool;
 use rpc::access::v1::{
     AccessLevel, CreateGrantRequest, CreateRoleBindingRequest, DeleteGrantRequest, DeleteRoleBindingRequest,
@@ -11,15 +12,17 @@ use rpc::audit::v1::WatchAuditRecordsRequest;
 use rpc::errors::v1::ErrorReason;
 use rpc::operation::v1::WaitOperationRequest;
 use rpc::settings::v1::WatchSettingsRequest;
-use rpc::storage::v1::DownloadFileRequest;
+use rpc::storage::v1::{DownloadFileRequest, DownloadFileResponse};
 use rpc::user::v1::{UpdateUserRequest, User};
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tonic::{Code, Status, Streaming};
 
 use crate::work::{Worker, server, start_backup, wish};
 use crate::world::{ADMIN, Caller, DEADLINE, REVOCATION_DEADLINE, World, assert_fails};
 
 const MIB: usize = 1024 * 1024;
+/// Many more streams than are decided upon at a time.
+const MANY: usize = 32;
 
 /// The streams that an API instance decides upon again, by tests in this file or by the entry they share with one of them.
 const BY_THE_INSTANCE: [&str; 4] = [
@@ -201,6 +204,100 @@ async fn download_of_a_backup_ends_with_the_grant_however_slow_its_reader_is() {
     assert_fails(Err::<(), _>(status), code, why);
 }
 
+/// A tick in a second, at most.
+fn pace() -> Interval {
+    let mut pace = interval(Duration::from_secs(1));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pace
+}
+
+/// Reads so much of a download that is longer.
+async fn read_mib(pieces: &mut Streaming<DownloadFileResponse>) -> Result<(), Status> {
+    let mut read = 0;
+    while read < MIB {
+        read += pieces.message().await?.expect("the download goes on").data.len();
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn downloads_go_on_while_the_config_database_hangs_and_are_decided_upon_when_it_answers_again() {
+    let (world, relay) = World::start_behind_a_relay().await;
+    let admin = world.b.login(ADMIN).await;
+    let alice = world.member("alice").await;
+    let server = server(&admin).await;
+    start_backup(&admin, wish(&server)).await.unwrap();
+    let backup = Worker::of(&world).await.back_up(&vec![7; 64 * MIB]).await;
+    bind(&admin, "roles/auditor", &alice.name).await;
+    let grant = CreateGrantRequest {
+        parent: server,
+        grant: Some(Grant {
+            member: alice.name.clone(),
+            access: AccessLevel::ReadOnly.into(),
+            ..Grant::default()
+        }),
+    };
+    let grant = admin.grants().create_grant(grant).await.unwrap().into_inner();
+    let mut downloads = Vec::new();
+    for _ in 0..MANY {
+        // On connections of their own: who is slow holds up nobody else.
+        let caller = world.a.apart(&alice.caller).await;
+        let request = DownloadFileRequest {
+            name: backup.clone(),
+            offset: 0,
+        };
+        let mut pieces = caller.files().download_file(request).await.unwrap().into_inner();
+        pieces.message().await.unwrap().unwrap();
+        downloads.push(pieces);
+    }
+
+    relay.fall_silent();
+    let began = Instant::now();
+    let reading = downloads.iter_mut().map(async |pieces| {
+        // For longer than anything that is known counts without being renewed.
+        let mut pace = pace();
+        for _ in 0..16 {
+            pace.tick().await;
+            read_mib(pieces).await.unwrap();
+        }
+    });
+    timeout(Duration::from_secs(40), join_all(reading))
+        .await
+        .expect("the downloads go on");
+    println!("{MANY} downloads of 16 s took {:?}", began.elapsed());
+
+    let revoked = DeleteGrantRequest {
+        name: grant.grant.unwrap().name,
+        ..DeleteGrantRequest::default()
+    };
+    admin.grants().delete_grant(revoked).await.unwrap();
+    relay.resume();
+    let ends = downloads.iter_mut().map(async |pieces| {
+        let mut pace = pace();
+        loop {
+            pace.tick().await;
+            if let Err(status) = read_mib(pieces).await {
+                return status;
+            }
+        }
+    });
+    let (code, why) = (Code::PermissionDenied, ErrorReason::AccessRevoked);
+    for status in join_all(ends).await {
+        assert_fails(Err::<(), _>(status), code, why);
+    }
+}
+
+/// Waits until an instance looks whether an operation has ended, which it does for calls that wait for that.
+async fn is_looked_for(world: &World) {
+    let outside = world.database.connect().await;
+    harness::eventually(DEADLINE, "the call waits", async || {
+        let sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+            AND query LIKE 'SELECT id FROM pgmoor.operations WHERE id = ANY%'";
+        !outside.query(sql, &[]).await.unwrap().is_empty()
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn wait_for_an_operation_of_somebody_else_ends_with_the_role() {
     let world = World::start().await;
@@ -219,15 +316,13 @@ async fn wait_for_an_operation_of_somebody_else_ends_with_the_role() {
     let mut operations = alice.caller.operations();
     let wait = operations.wait_operation(request);
     let revoke = async {
-        // The wait is under way when the role is taken.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        is_looked_for(&world).await;
         unbind(&admin, bound).await;
+        Instant::now()
     };
-    let both = async { tokio::join!(wait, revoke).0 };
-    let answer = timeout(REVOCATION_DEADLINE + Duration::from_secs(1), both).await;
-    assert_fails(
-        answer.expect("an answer in time"),
-        Code::PermissionDenied,
-        ErrorReason::AccessRevoked,
-    );
+    let answered = async { (wait.await, Instant::now()) };
+    let both = async { tokio::join!(answered, revoke) };
+    let ((answer, end), revoked) = timeout(DEADLINE, both).await.expect("an answer");
+    assert!(end.saturating_duration_since(revoked) < REVOCATION_DEADLINE + Duration::from_secs(1));
+    assert_fails(answer, Code::PermissionDenied, ErrorReason::AccessRevoked);
 }

@@ -12,7 +12,7 @@ use domain::clock::SystemClock;
 use domain::egress::EgressPolicy;
 use domain::id::UserId;
 use domain::random::{Random, SystemRandom};
-use harness::{Cluster, Database};
+use harness::{Cluster, Database, Relay};
 use rpc::access::v1::elevation_service_client::ElevationServiceClient;
 use rpc::access::v1::grant_service_client::GrantServiceClient;
 use rpc::access::v1::group_service_client::GroupServiceClient;
@@ -75,17 +75,31 @@ impl World {
     /// The same with an audit trail of another kind.
     pub async fn start_with(audit: AuditSetup) -> Self {
         let cluster = Cluster::shared().await;
-        Self::assemble(cluster, migrated().await, &audit).await
+        Self::assemble(cluster, migrated().await, &audit, None).await
+    }
+
+    /// The same, and between instance A and the config database is a relay.
+    pub async fn start_behind_a_relay() -> (Self, Relay) {
+        let cluster = Cluster::shared().await;
+        let relay = Relay::start(cluster.port()).await;
+        let audit = AuditSetup::default();
+        let world = Self::assemble(cluster, migrated().await, &audit, Some(&relay)).await;
+        (world, relay)
     }
 
     /// The same on a cluster that the test may stop.
     pub async fn start_on(cluster: &Cluster) -> Self {
         let database = cluster.create_database().await;
         migrate::run(&database.url().into()).await.unwrap();
-        Self::assemble(cluster, database, &AuditSetup::default()).await
+        Self::assemble(cluster, database, &AuditSetup::default(), None).await
     }
 
-    async fn assemble(cluster: &Cluster, database: Database, audit: &AuditSetup) -> Self {
+    async fn assemble(
+        cluster: &Cluster,
+        database: Database,
+        audit: &AuditSetup,
+        relay: Option<&Relay>,
+    ) -> Self {
         let login = cluster.create_login("IN ROLE pgmoor_api").await;
         let store = connect(&database.url_as(&login)).await;
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
@@ -100,7 +114,10 @@ impl World {
         let admin = store.users().create_first(admin).await.unwrap().id;
         let objects = tempfile::tempdir().unwrap();
         std::fs::create_dir(objects.path().join("root")).unwrap();
-        let a = Instance::start(connect(&database.url_as(&login)).await, &objects, audit).await;
+        let mut endpoint = database.endpoint().clone();
+        endpoint.port = relay.map_or(endpoint.port, Relay::port);
+        let through = endpoint.url(&login, database.name());
+        let a = Instance::start(connect(&through).await, &objects, audit).await;
         let b = Instance::start(connect(&database.url_as(&login)).await, &objects, audit).await;
         Self {
             a,
@@ -178,6 +195,12 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// One more on the config database of a world.
+    pub async fn join(database: &Database, objects: &TempDir, audit: &AuditSetup) -> Self {
+        let login = Cluster::shared().await.create_login("IN ROLE pgmoor_api").await;
+        Self::start(connect(&database.url_as(&login)).await, objects, audit).await
+    }
+
     async fn start(store: Store, objects: &TempDir, setup: &AuditSetup) -> Self {
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let passwords = Passwords::new(random.clone(), 2).unwrap();
@@ -250,11 +273,7 @@ impl Instance {
                 () = ended.cancelled() => {}
             }
         });
-        let channel = Endpoint::from_shared(address.clone())
-            .unwrap()
-            .connect()
-            .await
-            .unwrap();
+        let channel = dial(&address).await;
         Self {
             channel,
             address,
@@ -282,6 +301,14 @@ impl Instance {
         }
     }
 
+    /// The same caller on a connection of their own.
+    pub async fn apart(&self, caller: &Caller) -> Caller {
+        Caller {
+            channel: dial(&self.address).await,
+            token: caller.token.clone(),
+        }
+    }
+
     pub async fn tokens(&self, username: &str) -> TokenPair {
         self.try_login(username, PASSWORD).await.unwrap()
     }
@@ -298,6 +325,11 @@ impl Instance {
     pub async fn login(&self, username: &str) -> Caller {
         self.with_token(&self.tokens(username).await.access_token)
     }
+}
+
+async fn dial(address: &str) -> Channel {
+    let endpoint = Endpoint::from_shared(address.to_owned()).unwrap();
+    endpoint.connect().await.unwrap()
 }
 
 /// Somebody who calls one instance.

@@ -1,4 +1,4 @@
-//! `grants`: shares in the use of servers. And `servers policy`: what a server allows.
+//! `grants`: shares in the use of servers.
 
 use std::time::Duration;
 
@@ -6,9 +6,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use domain::limits::Limit;
 use prost_types::FieldMask;
 use rpc::access::v1::{
-    AccessLevel, CreateGrantRequest, CredentialMode, DeleteGrantRequest, GetServerPolicyRequest, Grant,
-    GrantLimits, ListGrantsRequest, PolicyPreset, ServerPolicy, Tenancy, UpdateGrantRequest,
-    UpdateServerPolicyRequest,
+    AccessLevel, CreateGrantRequest, DeleteGrantRequest, Grant, GrantLimits, ListGrantsRequest,
+    UpdateGrantRequest,
 };
 
 use super::groups;
@@ -28,7 +27,7 @@ pub(crate) enum AccessOption {
 }
 
 impl AccessOption {
-    fn level(self) -> i32 {
+    pub(super) fn level(self) -> i32 {
         match self {
             Self::ReadOnly => AccessLevel::ReadOnly.into(),
             Self::ReadWrite => AccessLevel::ReadWrite.into(),
@@ -244,105 +243,6 @@ async fn show(context: &mut Context, grant: Option<Grant>) -> Result<(), ClientE
         .await
 }
 
-/// A policy that is ready made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PresetOption {
-    /// Everything is allowed
-    Staging,
-    /// Nothing is written, no backup is made and none restored
-    Production,
-}
-
-/// What a server allows: shown, or set whole where an option is given.
-#[derive(Debug, Clone, Args)]
-pub struct Policy {
-    /// The server: its name, id, display name, or group/name
-    server: String,
-    /// A policy that is ready made
-    #[arg(long, value_enum, value_name = "PRESET", conflicts_with_all = ["environment", "ceiling", "no_backups", "no_restores"])]
-    preset: Option<PresetOption>,
-    /// What the server is for
-    #[arg(long, value_name = "LABEL")]
-    environment: Option<String>,
-    /// The most that anybody may do
-    #[arg(long, value_enum, value_name = "ACCESS")]
-    ceiling: Option<AccessOption>,
-    /// A database that may be used; again for more. Without: all of them
-    #[arg(long = "database", short, value_name = "DATABASE")]
-    databases: Vec<String>,
-    /// No backups may be made
-    #[arg(long)]
-    no_backups: bool,
-    /// No backups may be restored
-    #[arg(long)]
-    no_restores: bool,
-    /// The longest that somebody may be let write for, such as 1h. Without: nobody may
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    max_elevation: Option<Duration>,
-    /// Who has no credential of their own there is refused. Without: as it is now
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    personal_only: Option<bool>,
-}
-
-impl Policy {
-    pub(crate) async fn run(self, context: &mut Context) -> Result<(), ClientError> {
-        let server = server_name::resolve(context, &self.server).await?;
-        let client = context.connection()?.grants();
-        let sets = self.preset.is_some()
-            || self.environment.is_some()
-            || self.ceiling.is_some()
-            || !self.databases.is_empty()
-            || self.no_backups
-            || self.no_restores
-            || self.max_elevation.is_some()
-            || self.personal_only.is_some();
-        let policy = if sets {
-            let tenancy = match self.databases.is_empty() {
-                true => Tenancy::SingleTenant,
-                false => Tenancy::MultiTenant,
-            };
-            let preset = match self.preset {
-                None => PolicyPreset::Unspecified,
-                Some(PresetOption::Staging) => PolicyPreset::Staging,
-                Some(PresetOption::Production) => PolicyPreset::Production,
-            };
-            let request = UpdateServerPolicyRequest {
-                server,
-                preset: preset.into(),
-                policy: Some(ServerPolicy {
-                    environment: self.environment.unwrap_or_default(),
-                    access_ceiling: self.ceiling.map_or(0, AccessOption::level),
-                    tenancy: tenancy.into(),
-                    databases: self.databases,
-                    backups_forbidden: self.no_backups,
-                    restores_forbidden: self.no_restores,
-                    max_elevation: self.max_elevation.map(wire_duration),
-                    credential_mode: match self.personal_only {
-                        None => CredentialMode::Unspecified,
-                        Some(true) => CredentialMode::PersonalOnly,
-                        Some(false) => CredentialMode::Shared,
-                    }
-                    .into(),
-                }),
-                etag: String::new(),
-            };
-            let answer = context
-                .read(async || client.clone().update_server_policy(request.clone()).await)
-                .await?;
-            answer.policy
-        } else {
-            let request = GetServerPolicyRequest { server };
-            let answer = context
-                .read(async || client.clone().get_server_policy(request.clone()).await)
-                .await?;
-            answer.policy
-        };
-        context
-            .show(&policy.ok_or(ClientError::Incomplete { field: "policy" })?)
-            .await
-    }
-}
-
 impl Record for Grant {
     const MESSAGE: &'static str = "pgmoor.access.v1.Grant";
     const COLUMNS: &'static [&'static str] = &["name", "member", "access", "databases", "expire_time"];
@@ -354,20 +254,6 @@ impl Record for Grant {
             word(self.access().as_str_name(), "ACCESS_LEVEL_"),
             text(&self.databases.join(",")),
             time(self.expire_time.as_ref()),
-        ]
-    }
-}
-
-impl Record for ServerPolicy {
-    const MESSAGE: &'static str = "pgmoor.access.v1.ServerPolicy";
-    const COLUMNS: &'static [&'static str] = &["environment", "access_ceiling", "tenancy", "databases"];
-
-    fn cells(&self) -> Vec<Option<String>> {
-        vec![
-            text(&self.environment),
-            word(self.access_ceiling().as_str_name(), "ACCESS_LEVEL_"),
-            word(self.tenancy().as_str_name(), "TENANCY_"),
-            text(&self.databases.join(",")),
         ]
     }
 }

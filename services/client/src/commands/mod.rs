@@ -21,6 +21,7 @@ pub(crate) mod provision;
 pub(crate) mod restore;
 pub(crate) mod roles;
 pub(crate) mod server_fields;
+pub(crate) mod server_policy;
 pub(crate) mod servers;
 pub(crate) mod setting_value;
 pub(crate) mod settings;

@@ -13,7 +13,7 @@ use secrecy::ExposeSecret as _;
 
 use super::credential_option::CredentialOption;
 use super::server_fields::{Fields, endpoints_text};
-use super::{grants, groups, transfer};
+use super::{groups, server_policy, transfer};
 use crate::connection::Call;
 use crate::context::Context;
 use crate::error::ClientError;
@@ -47,13 +47,13 @@ Examples:
         after_help = "Example:\n  pgmoor servers update shop --maintenance-database orders --comment ''"
     )]
     Update(Box<Update>),
-    /// Show what a server allows, whoever asks; with an option, set it
+    /// Show what a server allows, whoever asks; with an option, change it
     #[command(after_help = "\
 Examples:
   pgmoor servers policy shop
   pgmoor servers policy shop --preset production
   pgmoor servers policy shop --environment staging --database orders --no-restores")]
-    Policy(Box<grants::Policy>),
+    Policy(Box<server_policy::Policy>),
     /// Set a server's password, or forget it
     SetPassword {
         /// The server: its name, id, display name, or group/name

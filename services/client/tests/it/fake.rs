@@ -15,6 +15,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Status};
 
 mod auth;
+mod grants;
 mod query;
 pub use query::SESSION;
 mod servers;
@@ -45,6 +46,8 @@ pub struct State {
     pub received: Mutex<Vec<u8>>,
     /// What a download gives.
     pub content: Mutex<Vec<u8>>,
+    /// What servers allow.
+    pub policy: Mutex<grants::Policy>,
 }
 
 /// How often it was asked.
@@ -87,6 +90,7 @@ impl Fake {
             cancelled: Notify::new(),
             received: Mutex::default(),
             content: Mutex::default(),
+            policy: Mutex::default(),
         });
         let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
             .await
@@ -94,6 +98,9 @@ impl Fake {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let service = || Service(Arc::clone(&state));
         let router = tonic::transport::Server::builder()
+            .add_service(rpc::access::v1::grant_service_server::GrantServiceServer::new(
+                service(),
+            ))
             .add_service(rpc::auth::v1::auth_service_server::AuthServiceServer::new(
                 service(),
             ))

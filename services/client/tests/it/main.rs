@@ -6,6 +6,7 @@ mod exits;
 mod fake;
 mod login;
 mod pgmoor;
+mod policies;
 mod prompt;
 mod renewal;
 mod sql;

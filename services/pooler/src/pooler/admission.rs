@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ::sessions::UserToken;
 use auth::AuthError;
-use domain::access::{Access, Caller, Denial, Permission, ServerFacts, decide};
+use domain::access::{Access, Caller, Denial, Permission, ServerFacts};
 use domain::credential::{CredentialKind, CredentialMode};
 use domain::id::{ServerId, UserId};
 use domain::name::Identifier;
@@ -17,24 +17,8 @@ use crate::rights::Rights;
 use crate::status::store_error;
 
 impl Pooler {
-    /// The server, if the caller may do this with it. To whom may not see it it does not exist.
-    pub(super) async fn server(
-        &self,
-        caller: &Caller,
-        name: &str,
-        permission: Permission,
-    ) -> Result<Server, PoolerError> {
-        let id = server_id(name)?;
-        let facts = self.server_facts(caller.user, id).await?;
-        let facts = facts.ok_or_else(|| missing(name))?;
-        let decision = decide(&facts, None, facts.read_time);
-        let checked = decision.check(permission);
-        checked.map_err(|denial| denied(denial, permission, name, None))?;
-        self.registered(id, name).await
-    }
-
-    /// The server, and what the caller may do in that database of it; nothing for its maintenance database. Who wishes to do
-    /// less than they may gets what they wish.
+    /// The server, and what the caller may do in that database of it; nothing for its maintenance database. To whom may not see
+    /// the server it does not exist. Who wishes to do less than they may gets what they wish.
     pub(super) async fn admitted(
         &self,
         caller: &Caller,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::sessions::UserToken;
 use domain::access::{Access, Caller, Permission};
-use domain::id::{ExecutionId, ServerId};
+use domain::id::ExecutionId;
 use domain::session::{ExecutionName, SessionName};
 use pgconn::Connection;
 use rpc::query;
@@ -54,7 +54,8 @@ impl Pooler {
         let known = self.known(token, &caller, name, asked).await?;
         let mut execution = known.execution;
         if let (Some(transaction), Some(commit)) = (known.in_doubt, execution.commit.as_mut()) {
-            let asking = self.outcome_of(&caller, name.server, transaction.clone());
+            let server = format!("servers/{}", name.server);
+            let asking = self.outcome_of(&caller, &server, transaction.clone());
             let (outcome, detail) = match timeout(WITHIN, Box::pin(asking)).await {
                 Ok(Ok((outcome, why))) => (outcome, why.to_owned()),
                 // The rest of the answer is worth having.
@@ -111,22 +112,25 @@ impl Pooler {
         let transaction = request.transaction.as_ref().and_then(Transaction::read);
         let transaction = transaction
             .ok_or_else(|| invalid("transaction", "must be one as it was told, with every field"))?;
-        let permission = Permission::SessionsUse;
-        let server = self.server(&caller, &request.server, permission).await?.id;
-        let (outcome, why) = self.outcome_of(&caller, server, transaction).await?;
+        let (outcome, why) = self.outcome_of(&caller, &request.server, transaction).await?;
         Ok(GetTransactionOutcomeResponse {
             outcome: outcome.into(),
             detail: why.to_owned(),
         })
     }
 
-    /// Asks the server that the registration leads to now.
+    /// Asks the server that the registration leads to now, in the transaction's own database: in another one the role may have
+    /// nothing to do.
     async fn outcome_of(
         &self,
         caller: &Caller,
-        server: ServerId,
+        server: &str,
         transaction: Transaction,
     ) -> Result<Outcome, PoolerError> {
+        let database = transaction.database.as_ref();
+        let (server, _) = self
+            .admitted(caller, server, Permission::SessionsUse, database, None)
+            .await?;
         let Some(history) = transaction.history else {
             return Ok((
                 CommitOutcome::Unknown,
@@ -134,15 +138,13 @@ impl Pooler {
             ));
         };
         self.takes_new()?;
-        let name = format!("servers/{server}");
-        let server = self.server(caller, &name, Permission::SessionsUse).await?;
         // As what commits: the role may read what it could read then.
         let credential = self.login(&server, caller.user, Access::ReadWrite).await?;
         let opened = Box::pin(self.open(Wish {
             user: caller.user,
             server: &server,
             credential,
-            database: None,
+            database,
             parameters: Vec::new(),
             class: Class::Interactive,
             holder: format!("servers/{}/transaction-outcome", server.id),

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use domain::name::Identifier;
 use domain::session::ExecutionName;
 use rpc::query;
 use rpc::query::v1::CommitOutcome;
@@ -18,12 +19,19 @@ pub(crate) struct Transaction {
     pub(crate) xid: NonZeroU64,
     /// Where that id means it; nothing where the role may not read it.
     pub(crate) history: Option<Arc<History>>,
+    /// The database it was in; nothing for the server's maintenance database.
+    pub(crate) database: Option<Identifier>,
 }
 
 impl Transaction {
     pub(crate) fn describe(&self) -> query::v1::Transaction {
         let mut described = query::v1::Transaction {
             xid: self.xid.get(),
+            database: self
+                .database
+                .as_ref()
+                .map(Identifier::to_string)
+                .unwrap_or_default(),
             ..query::v1::Transaction::default()
         };
         if let Some(history) = &self.history {
@@ -50,9 +58,14 @@ impl Transaction {
                 .checked_mul(1_000_000)?
                 .checked_add(i64::from(nanos / 1000))?,
         };
+        let database = match described.database.as_str() {
+            "" => None,
+            database => Some(database.parse().ok()?),
+        };
         Some(Self {
             xid: NonZeroU64::new(u64::try_from(xid).ok()?)?,
             history: Some(Arc::new(history)),
+            database,
         })
     }
 }
@@ -143,6 +156,7 @@ mod tests {
                 timeline: u32::MAX,
                 stats_reset: 1_790_000_000_123_456,
             })),
+            database: Some("orders".parse().unwrap()),
         }
     }
 
@@ -156,11 +170,12 @@ mod tests {
         let told = transaction().describe();
         let reset = |seconds, nanos| Some(prost_types::Timestamp { seconds, nanos });
         type Change = Box<dyn Fn(&mut query::v1::Transaction)>;
-        let changes: [Change; 8] = [
+        let changes: [Change; 9] = [
             Box::new(|given| given.xid = 0),
             Box::new(|given| given.xid = u64::MAX),
             Box::new(|given| given.system_identifier = "1; SELECT 1".to_owned()),
             Box::new(|given| given.system_identifier = String::new()),
+            Box::new(|given| given.database = "a\0b".to_owned()),
             Box::new(|given| given.stats_reset = None),
             Box::new(move |given| given.stats_reset = reset(i64::MAX, 0)),
             Box::new(move |given| given.stats_reset = reset(0, -1)),

@@ -1,5 +1,6 @@
 //! What became of a COMMIT, also where its answer was lost.
 
+use domain::access::{ServerPolicy, Tenancy};
 use domain::endpoint::{Endpoint, SslMode};
 use domain::limits::Limit;
 use domain::session::SessionName;
@@ -599,6 +600,69 @@ async fn question_for_an_outcome_keeps_to_the_budget() {
         world.try_open(world.open_request()).await.ok()
     })
     .await;
+}
+
+#[tokio::test]
+async fn outcome_is_asked_for_in_the_transactions_own_database_by_who_may_use_it() {
+    let world = World::new().await;
+    make_table(&world).await;
+    // A role of a tenant: it has nothing to do in the maintenance database.
+    let login = world.cluster.create_login("").await;
+    let role = &login.user;
+    let maintenance = world.cluster.create_database().await;
+    let close = format!("REVOKE CONNECT ON DATABASE {} FROM PUBLIC", maintenance.name());
+    maintenance.execute(&close).await;
+    world.target.execute(&format!("GRANT ALL ON t TO {role}")).await;
+    let server = world
+        .register("tenant", maintenance.name(), &login, SslMode::Disable)
+        .await;
+    let request = rpc::query::v1::OpenSessionRequest {
+        server: format!("servers/{}", server.id),
+        database: world.target.name().to_owned(),
+        ..world.open_request()
+    };
+    let session = crate::support::name(&world.try_open(request).await.unwrap());
+    let run = world
+        .run(session, "BEGIN; INSERT INTO t VALUES (1); COMMIT")
+        .await;
+    let told = committing(&run)[0].transaction.clone().unwrap();
+    assert_eq!(told.database, world.target.name());
+    let ask = async |transaction: &Transaction| {
+        let request = GetTransactionOutcomeRequest {
+            server: format!("servers/{}", server.id),
+            transaction: Some(transaction.clone()),
+        };
+        let asked = world
+            .pooler
+            .get_transaction_outcome(&world.token, server.instance_id, request);
+        asked.await.map(|answer| answer.outcome())
+    };
+    assert_eq!(ask(&told).await.unwrap(), CommitOutcome::Committed);
+    let elsewhere = Transaction {
+        database: String::new(),
+        ..told.clone()
+    };
+    let refused = ask(&elsewhere).await.unwrap_err();
+    assert_eq!(reason(&refused), ErrorReason::TargetRefused);
+
+    // Access is decided upon for that database.
+    let policy = ServerPolicy {
+        tenancy: Tenancy::Multi {
+            databases: [world.target.name().parse().unwrap()].into(),
+        },
+        ..ServerPolicy::default()
+    };
+    let servers = world.store.servers();
+    servers.set_policy(server.id, &policy, None).await.unwrap();
+    assert_eq!(ask(&told).await.unwrap(), CommitOutcome::Committed);
+    for database in ["", "postgres"] {
+        let elsewhere = Transaction {
+            database: database.to_owned(),
+            ..told.clone()
+        };
+        let refused = ask(&elsewhere).await.unwrap_err();
+        assert_eq!(reason(&refused), ErrorReason::DatabaseNotAllowed, "{database}");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,10 @@ use domain::id::{CredentialId, GrantId, UserId};
 use domain::random::SystemRandom;
 use harness::Login;
 use rpc::errors::v1::ErrorReason;
-use rpc::query::v1::{ExecuteRequest, OpenSessionRequest, Session, SessionAccess, SessionMode};
+use rpc::query::v1::{
+    ExecuteRequest, GetTransactionOutcomeRequest, OpenSessionRequest, Session, SessionAccess, SessionMode,
+    Transaction,
+};
 use rpc::server::v1::{self as proto, InspectServerRequest, TestServerRequest};
 use sealing::{Binding, Sealer};
 use secrecy::SecretString;
@@ -277,6 +280,20 @@ async fn server_for_personal_credentials_refuses_who_has_none() {
     }
     let refused = shared.tested_as(&shared.token, unspecified).await.unwrap_err();
     assert_eq!(reason(&refused), missing);
+    let request = GetTransactionOutcomeRequest {
+        server: format!("servers/{}", world.server.id),
+        transaction: Some(Transaction {
+            xid: 3,
+            system_identifier: "1".to_owned(),
+            timeline: 1,
+            stats_reset: Some(prost_types::Timestamp::default()),
+            database: world.target.name().to_owned(),
+        }),
+    };
+    let asked = world
+        .pooler
+        .get_transaction_outcome(&shared.token, world.server.instance_id, request);
+    assert_eq!(reason(&asked.await.unwrap_err()), missing);
     // Whoever has one goes on.
     assert_eq!(shared.tested_as(&world.token, unspecified).await.unwrap(), own);
     let theirs = shared.set(CredentialKind::Personal(shared.user)).await.user;

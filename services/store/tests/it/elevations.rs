@@ -219,8 +219,38 @@ async fn expired_elevation_is_called_so_at_once_and_told_to_one_only() {
     let told: Vec<_> = one.unwrap().into_iter().chain(other.unwrap()).collect();
     assert_eq!(told.iter().map(|told| told.id).collect::<Vec<_>>(), [active.id]);
     assert!(told[0].decided.is_some());
+    assert_eq!(
+        elevations.prune(Duration::ZERO).await.unwrap(),
+        0,
+        "it is not recorded"
+    );
+    elevations.recorded(&[active.id]).await.unwrap();
+    assert_eq!(elevations.expire().await.unwrap(), []);
     assert_eq!(elevations.prune(HOUR).await.unwrap(), 0);
     assert_eq!(elevations.prune(Duration::ZERO).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn expired_elevation_is_told_again_where_its_record_is_not_known_to_be_written() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann").await, world.user("bob").await);
+    let server = world.server(&bob, "one", "a").await;
+    let asked = world.request(&server, &ann, 60).await;
+    let change = async |sql| world.database.execute(sql).await;
+    change("UPDATE pgmoor.elevations SET expire_time = clock_timestamp()").await;
+    let elevations = world.store.elevations();
+    let told = async || {
+        let told = elevations.expire().await.unwrap();
+        told.iter().map(|told| told.id).collect::<Vec<_>>()
+    };
+    assert_eq!(told().await, [asked.id]);
+    assert_eq!(told().await, [], "who was told has a while");
+    change("UPDATE pgmoor.elevations SET record_due = clock_timestamp()").await;
+    assert_eq!(told().await, [asked.id]);
+    assert_eq!(told().await, []);
+    elevations.recorded(&[asked.id]).await.unwrap();
+    change("UPDATE pgmoor.elevations SET expire_time = clock_timestamp()").await;
+    assert_eq!(told().await, []);
 }
 
 #[tokio::test]

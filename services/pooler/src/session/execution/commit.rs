@@ -140,7 +140,11 @@ impl Execution<'_> {
         let history = self.backend.xact_facts.history.clone();
         Ok((
             !answer.rows.is_empty(),
-            xid.map(|xid| Transaction { xid, history }),
+            xid.map(|xid| Transaction {
+                xid,
+                history,
+                database: self.backend.xact_facts.database.clone(),
+            }),
         ))
     }
 
