@@ -2,10 +2,14 @@
 //!
 //! The questions run with a `search_path` of their own, so that no function or operator of the database takes part.
 
+mod counts;
+mod stored;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::access::Tenancy;
 use domain::credential::CredentialKind;
 use domain::id::{CredentialId, InstanceId, ServerId};
 use domain::name::Identifier;
@@ -19,6 +23,7 @@ use store::servers::{Credential, Server};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
+pub(crate) use self::counts::{Bound, Counts, InspectionFigures};
 use crate::error::TargetError;
 use crate::facts::text;
 use crate::timestamp::timestamp;
@@ -64,14 +69,36 @@ struct Beyond {
     count: i64,
 }
 
+/// What an inspection lets pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Passes {
+    /// Functions that are trusted not to write.
+    trusted_functions: Vec<String>,
+    /// Databases the role may connect to.
+    databases: Vec<String>,
+}
+
+impl Passes {
+    /// What passes on a server: the databases are those of its access policy.
+    pub(crate) fn new(server: &Server, policy: InspectionPolicy) -> Self {
+        let databases = match &server.policy.tenancy {
+            Tenancy::Single => vec![server.maintenance_database.to_string()],
+            Tenancy::Multi { databases } => databases.iter().map(ToString::to_string).collect(),
+        };
+        Self {
+            trusted_functions: policy.trusted_functions,
+            databases,
+        }
+    }
+}
+
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
     time: OffsetDateTime,
     /// With which password it was looked.
     credential: Option<CredentialId>,
-    /// What it was told to let pass.
-    policy: InspectionPolicy,
+    passes: Passes,
     read_only: Beyond,
     tenancy: Beyond,
 }
@@ -81,10 +108,22 @@ impl Finding {
     pub(crate) fn holds(
         &self,
         credential: Option<CredentialId>,
-        policy: &InspectionPolicy,
+        passes: &Passes,
         since: OffsetDateTime,
     ) -> bool {
-        self.credential == credential && self.policy == *policy && self.time >= since
+        self.credential == credential && self.passes == *passes && self.time >= since
+    }
+
+    /// Where this limit was kept before and is not any more: what leads beyond it now.
+    pub(crate) fn lost(&self, before: &Self) -> impl Iterator<Item = (Bound, Enforcement)> {
+        let bounds = [
+            (Bound::ReadOnly, &before.read_only, &self.read_only),
+            (Bound::Tenancy, &before.tenancy, &self.tenancy),
+        ];
+        let lost = |(bound, before, now): (Bound, &Beyond, &Beyond)| {
+            (before.count == 0 && now.count > 0).then(|| (bound, enforcement(now, self.time)))
+        };
+        bounds.map(lost).into_iter().flatten()
     }
 
     pub(crate) fn describe(&self, subject: &Subject) -> proto::Inspection {
@@ -127,6 +166,14 @@ impl Known {
         *self.tried.lock() = None;
     }
 
+    /// Takes over what another pooler found, or this one before it was started anew.
+    pub(crate) fn learn(&self, stored: Finding) {
+        let mut finding = self.finding.lock();
+        if finding.as_ref().is_none_or(|known| known.time < stored.time) {
+            *finding = Some(stored);
+        }
+    }
+
     /// Whether PostgreSQL keeps the role from writing.
     pub(crate) fn read_only(&self) -> Enforcement {
         match &*self.finding.lock() {
@@ -143,12 +190,15 @@ impl Known {
 
 /// What is known of roles. Kept while a session needs it, and for a while after.
 #[derive(Debug, Default)]
-pub(crate) struct Inspections(Mutex<HashMap<Subject, Arc<Known>>>);
+pub(crate) struct Inspections {
+    by_subject: Mutex<HashMap<Subject, Arc<Known>>>,
+    pub(crate) counts: Counts,
+}
 
 impl Inspections {
     /// What is known of a role, or will be.
     pub(crate) fn of(&self, subject: Subject) -> Arc<Known> {
-        let mut all = self.0.lock();
+        let mut all = self.by_subject.lock();
         let known = || {
             Arc::new(Known {
                 subject: subject.clone(),
@@ -161,7 +211,7 @@ impl Inspections {
 
     /// Those that somebody needs. What nobody needs and was not looked at since is forgotten.
     pub(crate) fn needed(&self, since: OffsetDateTime) -> Vec<Arc<Known>> {
-        let mut all = self.0.lock();
+        let mut all = self.by_subject.lock();
         let is_needed = |known: &Arc<Known>| Arc::strong_count(known) > 1;
         all.retain(|_, known| {
             let fresh = known
@@ -178,24 +228,18 @@ impl Inspections {
 /// Looks what the role of a connection may do.
 pub(crate) async fn inspect(
     connection: &mut Connection,
-    server: &Server,
     credential: Option<CredentialId>,
-    policy: InspectionPolicy,
+    passes: Passes,
     now: OffsetDateTime,
 ) -> Result<Finding, TargetError> {
-    let allowed = if policy.allowed_databases.is_empty() {
-        server.maintenance_database.to_string()
-    } else {
-        joined(&policy.allowed_databases)
-    };
     let asked = async {
         let version = crate::facts::one_row(connection, "SHOW server_version_num", drop).await?;
         let version: u32 = text(&version, 0).parse().unwrap_or_default();
         let since_15 = if version >= 150_000 { ALTER_SYSTEM } else { "" };
         let read_only = READ_ONLY.replace(SINCE_15, since_15);
         Ok((
-            ask(connection, &read_only, &joined(&policy.trusted_functions)).await?,
-            ask(connection, TENANCY, &allowed).await?,
+            ask(connection, &read_only, &joined(&passes.trusted_functions)).await?,
+            ask(connection, TENANCY, &joined(&passes.databases)).await?,
         ))
     };
     let (read_only, tenancy) = timeout(ANSWER, asked)
@@ -206,7 +250,7 @@ pub(crate) async fn inspect(
     Ok(Finding {
         time: now,
         credential,
-        policy,
+        passes,
         read_only,
         tenancy,
     })

@@ -493,10 +493,9 @@ impl Instances {
                 lost.push(instance);
             }
         }
-        for instance in self.all() {
-            if let Some(row) = self.store.instances().get(instance.id).await? {
-                instance.configure(&row);
-            }
+        let known: Vec<_> = self.all().iter().map(|instance| instance.id).collect();
+        for row in self.store.instances().get_all(&known).await? {
+            self.get_or_add(row.id).configure(&row);
         }
         // Sessions that were opened on what is now another instance have its limits.
         for younger in self.all() {

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use telemetry::metrics::{Family, Kind, Sample, Source};
 
+use crate::inspection::{Bound, InspectionFigures};
 use crate::pooler::{BudgetFigures, Figures, Place, PoolFigures, Pooler, StatFigures};
 
 impl Source for Pooler {
     fn families(&self) -> Vec<Family> {
         let figures = self.figures();
         let mut families = of_process(&figures);
+        families.extend(of_inspections(figures.inspections));
         families.extend(of_pools(&figures.pools));
         families.extend(of_stats(&figures.stats));
         families.extend(of_budgets(&figures.budgets));
@@ -52,6 +54,37 @@ fn of_process(figures: &Figures) -> Vec<Family> {
             "pgmoor_pooler_draining",
             "1 while this pooler takes nothing new",
             one(figures.draining.into()),
+        ),
+    ]
+}
+
+fn of_inspections(figures: InspectionFigures) -> [Family; 2] {
+    let one = |name, value, count: u64| sample(&[(name, value)], count as f64);
+    let counter = |name, help, samples| Family {
+        name,
+        help,
+        kind: Kind::Counter,
+        samples,
+    };
+    let InspectionFigures {
+        looked,
+        failed,
+        lost_read_only,
+        lost_tenancy,
+    } = figures;
+    [
+        counter(
+            "pgmoor_inspections",
+            "Looks at what roles may do",
+            vec![one("outcome", "found", looked), one("outcome", "failed", failed)],
+        ),
+        counter(
+            "pgmoor_enforcement_lost",
+            "Roles that PostgreSQL kept within a limit and does not any more",
+            vec![
+                one("limit", Bound::ReadOnly.as_str(), lost_read_only),
+                one("limit", Bound::Tenancy.as_str(), lost_tenancy),
+            ],
         ),
     ]
 }

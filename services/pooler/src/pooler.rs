@@ -8,7 +8,9 @@ mod burial;
 mod commit_outcome;
 mod executing;
 mod fetching;
+mod findings;
 mod inspecting;
+mod inspection_rounds;
 mod killing;
 mod lease;
 mod listing;
@@ -95,6 +97,10 @@ pub struct PoolerOptions {
     pub spool_directory: Option<PathBuf>,
     /// Most bytes of them.
     pub spool_bytes: u64,
+    /// How old what was found of a role may become before it is looked anew.
+    pub inspection_interval: Duration,
+    /// How often it is seen to that nothing is older.
+    pub inspection_round: Duration,
     /// Where executions are recorded. Its writer must run beside the pooler.
     pub audit: Option<AuditLog>,
 }
@@ -112,6 +118,8 @@ impl PoolerOptions {
             drain_timeout: Duration::from_secs(30),
             spool_directory: None,
             spool_bytes: 1 << 30,
+            inspection_interval: Duration::from_hours(1),
+            inspection_round: Duration::from_mins(1),
             audit: None,
         }
     }

@@ -31,6 +31,7 @@ use tonic_types::StatusExt as _;
 use self::channels::Channels;
 use self::failure::{broken, in_doubt_still, outcome_unknown, reached_nobody, unavailable};
 use self::found::Found;
+pub use self::route::proposed;
 use crate::directory::{Directory, PoolerEntry};
 use crate::{Sessions as _, UserToken};
 

@@ -79,6 +79,8 @@ words! {
         Execution = "execution",
         /// An elevation expired, or what was asked for did.
         Elevation = "elevation",
+        /// PostgreSQL kept a role within a limit and does not any more.
+        Inspection = "inspection",
         /// `count` records found no room and were not written.
         Unrecorded = "unrecorded",
         /// `count` refused calls from one address were not written one by one.

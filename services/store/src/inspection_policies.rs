@@ -10,8 +10,6 @@ use crate::error::{StoreError, violated_constraint};
 pub struct InspectionPolicy {
     /// Functions that are trusted not to write: signatures, or `extension:NAME`.
     pub trusted_functions: Vec<String>,
-    /// Databases the role may connect to. Empty: the server's maintenance database.
-    pub allowed_databases: Vec<String>,
 }
 
 /// The policies. Made by [`Store::inspection_policies`].
@@ -35,17 +33,14 @@ impl InspectionPolicies<'_> {
     /// When the database fails.
     pub async fn get(&self, server: ServerId) -> Result<InspectionPolicy, StoreError> {
         let mut connection = self.store.acquire().await?;
-        let row: Option<(Vec<String>, Vec<String>)> = sqlx::query_as(
-            "SELECT trusted_functions, allowed_databases FROM pgmoor.inspection_policies WHERE server_id = $1",
-        )
-        .bind(server.as_uuid())
-        .fetch_optional(&mut *connection)
-        .await?;
-        let policy = row.map(|(trusted_functions, allowed_databases)| InspectionPolicy {
-            trusted_functions,
-            allowed_databases,
-        });
-        Ok(policy.unwrap_or_default())
+        let sql = "SELECT trusted_functions FROM pgmoor.inspection_policies WHERE server_id = $1";
+        let trusted_functions: Option<Vec<String>> = sqlx::query_scalar(sql)
+            .bind(server.as_uuid())
+            .fetch_optional(&mut *connection)
+            .await?;
+        Ok(InspectionPolicy {
+            trusted_functions: trusted_functions.unwrap_or_default(),
+        })
     }
 
     /// Sets a server's policy. False where there is no such server.
@@ -55,14 +50,12 @@ impl InspectionPolicies<'_> {
     pub async fn set(&self, server: ServerId, policy: &InspectionPolicy) -> Result<bool, StoreError> {
         let mut connection = self.store.acquire().await?;
         let set = sqlx::query(
-            "INSERT INTO pgmoor.inspection_policies (server_id, trusted_functions, allowed_databases) \
-             VALUES ($1, $2, $3) ON CONFLICT ON CONSTRAINT inspection_policies_pkey DO UPDATE SET \
-             trusted_functions = excluded.trusted_functions, allowed_databases = excluded.allowed_databases, \
-             update_time = clock_timestamp()",
+            "INSERT INTO pgmoor.inspection_policies (server_id, trusted_functions) \
+             VALUES ($1, $2) ON CONFLICT ON CONSTRAINT inspection_policies_pkey DO UPDATE SET \
+             trusted_functions = excluded.trusted_functions, update_time = clock_timestamp()",
         )
         .bind(server.as_uuid())
         .bind(&policy.trusted_functions)
-        .bind(&policy.allowed_databases)
         .execute(&mut *connection)
         .await;
         match set {

@@ -184,6 +184,26 @@ impl Instances<'_> {
         Ok(row.map(Instance::try_from).transpose()?)
     }
 
+    /// Reads those of these instances that are there.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn get_all(&self, ids: &[InstanceId]) -> Result<Vec<Instance>, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let rows: Vec<InstanceRow> = sqlx::query_as(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM pgmoor.instances AS i WHERE i.id = ANY($1)"
+        ))
+        .bind(ids.iter().map(|id| id.as_uuid()).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(Instance::try_from)
+            .collect::<Result<_, _>>()?)
+    }
+
     /// Lists instances, oldest first.
     ///
     /// # Errors

@@ -49,6 +49,7 @@ pub mod grants;
 pub mod groups;
 pub mod identities;
 pub mod inspection_policies;
+pub mod inspections;
 pub mod instance_owners;
 pub mod instances;
 pub mod known_providers;

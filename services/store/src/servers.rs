@@ -278,21 +278,6 @@ impl Servers<'_> {
         }
     }
 
-    /// The servers that lead to an instance, the newest first.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn on_instance(&self, instance: InstanceId) -> Result<Vec<ServerId>, StoreError> {
-        let mut connection = self.store.acquire().await?;
-        let ids: Vec<Uuid> = sqlx::query_scalar(
-            "SELECT id FROM pgmoor.servers WHERE instance_id = $1 ORDER BY create_time DESC, id",
-        )
-        .bind(instance.as_uuid())
-        .fetch_all(&mut *connection)
-        .await?;
-        Ok(ids.into_iter().map(ServerId::from_uuid).collect())
-    }
-
     /// Reads a server.
     ///
     /// # Errors

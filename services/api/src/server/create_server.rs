@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::credential::CredentialKind;
 use domain::endpoint::Destination;
 use domain::id::ServerId;
-use rpc::server::v1::{CreateServerRequest, CreateServerResponse};
+use rpc::server::v1::{self as proto, CreateServerRequest, CreateServerResponse};
 use secrecy::SecretString;
 use store::servers::{CreateServerError, ImportMode, ImportOutcome, NewServer, Server};
 
@@ -98,7 +98,8 @@ pub(super) async fn create_server(
             }
         })?;
     if credential.is_some() {
-        api.first_looks.begin(api, &call.token, &created);
+        let any = proto::CredentialKind::Unspecified;
+        api.first_looks.begin(api, &call.token, &created, any);
     }
     Ok(response(&created))
 }

@@ -1,5 +1,7 @@
 //! SetPersonalCredential, GetPersonalCredential, DeletePersonalCredential, SetReadOnlyCredential, DeleteReadOnlyCredential.
 
+use std::sync::Arc;
+
 use domain::access::{Caller, Permission};
 use domain::credential::CredentialKind;
 use domain::id::ServerId;
@@ -25,13 +27,15 @@ struct Given {
 
 /// Sets what the caller logs in to a server with.
 pub(super) async fn set_personal_credential(
-    api: &Context,
+    api: &Arc<Context>,
     call: Call<proto::SetPersonalCredentialRequest>,
 ) -> Result<proto::SetPersonalCredentialResponse, Error> {
     let id = resource::server("name", &call.message.name)?;
     let given = given(&call.message.role, call.message.password)?;
     let kind = CredentialKind::Personal(call.caller.user);
-    set(api, &call.caller, id, (kind, Permission::ServersUse), &given).await?;
+    let server = set(api, &call.caller, id, (kind, Permission::ServersUse), &given).await?;
+    let looked = proto::CredentialKind::Personal;
+    api.first_looks.begin(api, &call.token, &server, looked);
     Ok(proto::SetPersonalCredentialResponse {
         credential: Some(message(personal(api, &call.caller, id).await?)),
     })
@@ -62,13 +66,15 @@ pub(super) async fn delete_personal_credential(
 
 /// Sets what read-only sessions log in to a server with.
 pub(super) async fn set_read_only_credential(
-    api: &Context,
+    api: &Arc<Context>,
     call: Call<proto::SetReadOnlyCredentialRequest>,
 ) -> Result<proto::SetReadOnlyCredentialResponse, Error> {
     let id = resource::server("name", &call.message.name)?;
     let given = given(&call.message.role, call.message.password)?;
     let whose = (CredentialKind::ReadOnly, Permission::ServersUpdate);
     let server = set(api, &call.caller, id, whose, &given).await?;
+    let looked = proto::CredentialKind::ReadOnly;
+    api.first_looks.begin(api, &call.token, &server, looked);
     Ok(proto::SetReadOnlyCredentialResponse {
         server: Some(convert::shown(api, &call.caller, &server).await?),
     })

@@ -1,10 +1,10 @@
-//! The first look at what the role of a server may do, as soon as there is a password to look with. Nobody waits for it. What
-//! comes in its way leaves it unknown, until a session that only reads is opened or somebody asks.
+//! The first look at what a role may do, as soon as there is a password to look with. Nobody waits for it. What comes in its way
+//! leaves it unknown, until a session that only reads is opened, somebody asks, or the schedule of the poolers comes to it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rpc::server::v1::InspectServerRequest;
+use rpc::server::v1::{CredentialKind, InspectServerRequest};
 use sessions::UserToken;
 use store::servers::Server;
 use tokio::sync::Semaphore;
@@ -35,8 +35,15 @@ impl FirstLooks {
         }
     }
 
-    /// Has the pooler that serves the server look at its role, as whoever gave the password.
-    pub(super) fn begin(&self, api: &Arc<Context>, token: &UserToken, server: &Server) {
+    /// Has the pooler that serves the server look at the role of a credential, as whoever gave the password. Not stated: at the
+    /// one that read-only sessions of theirs log in as.
+    pub(super) fn begin(
+        &self,
+        api: &Arc<Context>,
+        token: &UserToken,
+        server: &Server,
+        credential: CredentialKind,
+    ) {
         if self.tasks.len() >= MOST {
             return;
         }
@@ -47,6 +54,7 @@ impl FirstLooks {
                 let _turn = turns.acquire().await;
                 let request = InspectServerRequest {
                     name: format!("servers/{id}"),
+                    credential: credential.into(),
                     ..InspectServerRequest::default()
                 };
                 timeout(WITHIN, api.sessions.inspect_server(&token, instance, request)).await
@@ -54,9 +62,9 @@ impl FirstLooks {
             match api.drain.run_until_cancelled(look).await {
                 Some(Ok(Err(status))) => {
                     let reason = rpc::error::reason(&status).map_or("", rpc::error::reason_name);
-                    tracing::info!(server.id = %id, reason, "what the role of a new server may do is not known yet");
+                    tracing::info!(server.id = %id, reason, "what a new role may do is not known yet");
                 }
-                Some(Err(_)) => tracing::info!(server.id = %id, "what the role of a new server may do is not known yet"),
+                Some(Err(_)) => tracing::info!(server.id = %id, "what a new role may do is not known yet"),
                 Some(Ok(Ok(_))) | None => {}
             }
         });

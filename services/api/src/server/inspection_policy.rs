@@ -37,26 +37,20 @@ pub(super) async fn update_inspection_policy(
     let id = resource::server("name", &call.message.name)?;
     let policy = call.message.policy.unwrap_or_default();
     let mut violations = Violations::default();
-    for (field, names) in [
-        ("policy.trusted_functions", &policy.trusted_functions),
-        ("policy.allowed_databases", &policy.allowed_databases),
-    ] {
-        if names.len() > MOST {
-            violations.add(field, format!("at most {MOST} are allowed"));
-        }
-        // They are sent to the server as one text, with a control character between them.
-        let odd = |name: &String| {
-            name.is_empty() || name.len() > LONGEST || name.chars().any(|char| char.is_control())
-        };
-        if names.iter().any(odd) {
-            violations.add(field, "each must have 1 to 1000 bytes and no control characters");
-        }
+    let (field, names) = ("policy.trusted_functions", &policy.trusted_functions);
+    if names.len() > MOST {
+        violations.add(field, format!("at most {MOST} are allowed"));
+    }
+    // They are sent to the server as one text, with a control character between them.
+    let odd =
+        |name: &String| name.is_empty() || name.len() > LONGEST || name.chars().any(|char| char.is_control());
+    if names.iter().any(odd) {
+        violations.add(field, "each must have 1 to 1000 bytes and no control characters");
     }
     violations.done()?;
     let server = access::server(api, &call.caller, id, Permission::ServersUpdate).await?;
     let policy = Policy {
         trusted_functions: policy.trusted_functions,
-        allowed_databases: policy.allowed_databases,
     };
     if !api.store.inspection_policies().set(server.id, &policy).await? {
         return Err(access::no_server(id));
@@ -69,6 +63,5 @@ pub(super) async fn update_inspection_policy(
 fn message(policy: Policy) -> InspectionPolicy {
     InspectionPolicy {
         trusted_functions: policy.trusted_functions,
-        allowed_databases: policy.allowed_databases,
     }
 }

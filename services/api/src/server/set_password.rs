@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::access::Permission;
 use domain::credential::CredentialKind;
-use rpc::server::v1::{SetServerPasswordRequest, SetServerPasswordResponse};
+use rpc::server::v1::{self as proto, SetServerPasswordRequest, SetServerPasswordResponse};
 use secrecy::SecretString;
 use store::servers::SetCredentialError;
 
@@ -45,7 +45,8 @@ pub(super) async fn set_server_password(
         {
             Ok(server) => {
                 if credential.is_some() {
-                    api.first_looks.begin(api, &call.token, &server);
+                    let any = proto::CredentialKind::Unspecified;
+                    api.first_looks.begin(api, &call.token, &server, any);
                 }
                 return Ok(SetServerPasswordResponse {
                     server: Some(convert::shown(api, &call.caller, &server).await?),

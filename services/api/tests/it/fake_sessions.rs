@@ -25,8 +25,8 @@ pub struct FakeSessions {
     pub ran: Mutex<Option<pooler::v1::RunScriptRequest>>,
     pub copied: Mutex<Vec<query::v1::CopyInRequest>>,
     pub sessions: Mutex<Vec<Session>>,
-    /// The servers that were to be inspected.
-    pub inspected: Mutex<Vec<String>>,
+    /// The servers that were to be inspected, and whose role there.
+    pub inspected: Mutex<Vec<(String, server::v1::CredentialKind)>>,
     /// What poolers show.
     pub shown: Mutex<pooler::v1::ShowPoolerResponse>,
     /// Poolers that do not answer.
@@ -241,7 +241,8 @@ impl Sessions for FakeSessions {
         request: server::v1::InspectServerRequest,
     ) -> Result<server::v1::InspectServerResponse, Status> {
         self.note(token);
-        self.inspected.lock().unwrap().push(request.name.clone());
+        let looked_at = (request.name.clone(), request.credential());
+        self.inspected.lock().unwrap().push(looked_at);
         Ok(server::v1::InspectServerResponse {
             inspection: Some(server::v1::Inspection {
                 server: request.name,

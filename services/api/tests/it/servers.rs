@@ -6,9 +6,10 @@ use domain::random::SystemRandom;
 use prost_types::FieldMask;
 use rpc::errors::v1::ErrorReason;
 use rpc::server::v1::{
-    CreateServerRequest, DeleteServerRequest, Endpoint, ExportServersRequest, GetInstanceRequest,
-    GetServerRequest, ImportOutcome, ImportServersRequest, ImportServersResponse, Instance, InstanceLimits,
-    ListInstancesRequest, ListServersRequest, Server, SetServerPasswordRequest, SslMode, TestServerRequest,
+    CreateServerRequest, CredentialKind, DeleteServerRequest, Endpoint, ExportServersRequest,
+    GetInstanceRequest, GetServerRequest, ImportOutcome, ImportServersRequest, ImportServersResponse,
+    Instance, InstanceLimits, ListInstancesRequest, ListServersRequest, Server, SetPersonalCredentialRequest,
+    SetReadOnlyCredentialRequest, SetServerPasswordRequest, SslMode, TestServerRequest,
     UpdateInstanceRequest, UpdateServerRequest,
 };
 use sealing::{Binding, KeyId, OpenError, Opener, OpeningKey, Sealed};
@@ -173,13 +174,32 @@ async fn role_is_looked_at_as_soon_as_there_is_a_password() {
     let first = create(&admin, server("db", "db.example.com"), SECRET)
         .await
         .unwrap();
-    assert_eq!(looked_at(1).await, std::slice::from_ref(&first.name));
+    let any = CredentialKind::Unspecified;
+    assert_eq!(looked_at(1).await, [(first.name.clone(), any)]);
     let password = SetServerPasswordRequest {
         name: bare.name.clone(),
         password: SECRET.to_owned(),
     };
     admin.servers().set_server_password(password).await.unwrap();
-    assert_eq!(looked_at(2).await, [first.name, bare.name]);
+    let mut looks = vec![(first.name.clone(), any), (bare.name, any)];
+    assert_eq!(looked_at(2).await, looks);
+    // So it is of each credential of its own role.
+    let reader = SetReadOnlyCredentialRequest {
+        name: first.name.clone(),
+        role: "reader".to_owned(),
+        password: SECRET.to_owned(),
+    };
+    admin.servers().set_read_only_credential(reader).await.unwrap();
+    looks.push((first.name.clone(), CredentialKind::ReadOnly));
+    assert_eq!(looked_at(3).await, looks);
+    let own = SetPersonalCredentialRequest {
+        name: first.name.clone(),
+        role: "ann".to_owned(),
+        password: SECRET.to_owned(),
+    };
+    admin.servers().set_personal_credential(own).await.unwrap();
+    looks.push((first.name, CredentialKind::Personal));
+    assert_eq!(looked_at(4).await, looks);
 }
 
 #[tokio::test]

@@ -1,18 +1,21 @@
 //! `servers inspect` and `servers inspection-policy`: what PostgreSQL keeps a server's role from.
 
+use std::time::Duration;
+
 use clap::Args;
 use rpc::server::v1::{
     GetInspectionPolicyRequest, InspectServerRequest, InspectionPolicy, UpdateInspectionPolicyRequest,
 };
 
 use super::credential_option::CredentialOption;
+use super::token::wire_duration;
 use crate::connection::Call;
 use crate::context::Context;
 use crate::error::ClientError;
 use crate::server_name;
 
 /// How long a look may take: the pooler tries each host with a deadline of its own.
-const WAIT: std::time::Duration = std::time::Duration::from_secs(60);
+const WAIT: Duration = Duration::from_secs(60);
 
 /// A look at a server's role.
 #[derive(Debug, Clone, Args)]
@@ -22,6 +25,9 @@ pub struct Inspect {
     /// The database; without it the maintenance database
     #[arg(long, short, default_value = "", hide_default_value = true)]
     database: String,
+    /// What is known will do if it is no older: 10min, 1h. Without it, it is looked anew
+    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    max_age: Option<Duration>,
     #[command(flatten)]
     credential: CredentialOption,
 }
@@ -37,9 +43,6 @@ pub struct Policy {
     /// Trust no function
     #[arg(long)]
     trust_none: bool,
-    /// The role may connect to this database; again for more. Replaces those allowed before
-    #[arg(long = "allow-database", value_name = "DATABASE")]
-    allowed_databases: Vec<String>,
 }
 
 impl Inspect {
@@ -47,7 +50,7 @@ impl Inspect {
         let request = InspectServerRequest {
             name: server_name::resolve(context, &self.server).await?,
             database: self.database,
-            max_age: None,
+            max_age: self.max_age.map(wire_duration),
             credential: self.credential.kind().into(),
         };
         let connection = context.connection()?;
@@ -74,8 +77,10 @@ impl Policy {
             .read(async || client.clone().get_inspection_policy(request.clone()).await)
             .await?;
         let mut policy = answer.policy.unwrap_or_default();
-        if self.trust_none || !self.trusted_functions.is_empty() || !self.allowed_databases.is_empty() {
-            policy = self.change(policy);
+        if self.trust_none || !self.trusted_functions.is_empty() {
+            policy = InspectionPolicy {
+                trusted_functions: self.trusted_functions,
+            };
             let request = UpdateInspectionPolicyRequest {
                 name,
                 policy: Some(policy),
@@ -88,17 +93,5 @@ impl Policy {
         context
             .show_message("pgmoor.server.v1.InspectionPolicy", &policy)
             .await
-    }
-
-    fn change(self, policy: InspectionPolicy) -> InspectionPolicy {
-        let or = |given: Vec<String>, present| if given.is_empty() { present } else { given };
-        InspectionPolicy {
-            trusted_functions: if self.trust_none {
-                Vec::new()
-            } else {
-                or(self.trusted_functions, policy.trusted_functions)
-            },
-            allowed_databases: or(self.allowed_databases, policy.allowed_databases),
-        }
     }
 }

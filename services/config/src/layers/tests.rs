@@ -208,6 +208,11 @@ fn values_that_cannot_be_used_are_refused_with_their_key() {
         ("[api]\ndrain_timeout = 30", "api.drain_timeout", "30s"),
         ("[api]\ndrain_timeout = '2h'", "api.drain_timeout", "at most 1h"),
         (
+            "[pooler]\ninspection_interval = '1s'",
+            "pooler.inspection_interval",
+            "1min to 7days",
+        ),
+        (
             "[api]\naccess_token_lifetime = '1s'",
             "api.access_token_lifetime",
             "from 10s",

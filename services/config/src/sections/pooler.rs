@@ -30,6 +30,10 @@ pub struct Pooler {
     /// taken over. At most 1 h. Default 30 s.
     #[serde(deserialize_with = "values::duration")]
     pub takeover_grace: Duration,
+    /// How old what was found of a server's role may become before it is looked again what the role may do. 1 min to
+    /// 7 days. Default 1 h.
+    #[serde(deserialize_with = "values::duration")]
+    pub inspection_interval: Duration,
     /// Where results are kept that nobody reads, while their executions go on: in files without names, encrypted.
     /// Default: the system's directory for temporary files.
     pub spool_directory: Option<PathBuf>,
@@ -45,6 +49,7 @@ impl Default for Pooler {
             drain_timeout: Duration::from_secs(30),
             lease: Duration::from_secs(15),
             takeover_grace: Duration::from_secs(30),
+            inspection_interval: Duration::from_hours(1),
             spool_directory: None,
             spool_bytes: 1 << 30,
         }
@@ -86,6 +91,12 @@ impl Pooler {
         }
         if self.takeover_grace > hour {
             problems.push(Problem::invalid("pooler.takeover_grace", "must be at most 1h"));
+        }
+        if !(Duration::from_mins(1)..=hour * 24 * 7).contains(&self.inspection_interval) {
+            problems.push(Problem::invalid(
+                "pooler.inspection_interval",
+                "must be 1min to 7days",
+            ));
         }
         problems
     }

@@ -124,6 +124,7 @@ pub(crate) async fn run(
             Peers::Unreachable
         },
         takeover_grace: config.pooler.takeover_grace,
+        inspection_interval: config.pooler.inspection_interval,
         drain_timeout: config.pooler.drain_timeout,
         spool_directory: config.pooler.spool_directory.clone(),
         spool_bytes: config.pooler.spool_bytes,

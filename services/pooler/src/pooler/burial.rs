@@ -1,7 +1,8 @@
 //! Ending the connections of a pooler that is gone, or that has been silent for long.
 //!
-//! Only their own role may end them: it is logged in as with the credential that they were made with. But that one is not there any more is seen by every role: where theirs cannot log in,
-//! because its server is not registered any more or its password is wrong, any other on the instance can tell.
+//! Only their own role may end them: it is logged in as with the credential that they were made with. But that one is not there any
+//! more is seen by every role: where theirs cannot log in, because its server is not registered any more or its password is wrong,
+//! any other on the instance can tell, whichever credential it is: personal ones are tried last.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,9 +26,9 @@ use crate::status::store_error;
 const ENDING: Duration = Duration::from_secs(10);
 /// Between two looks at whether they have.
 const LOOK: Duration = Duration::from_millis(100);
-/// Other registrations tried at a time.
+/// Other credentials tried at a time.
 const MOST_WITNESSES: u32 = 4;
-/// Before a registration that was of no use is tried again: at first, and at most.
+/// Before a credential that was of no use is tried again: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -84,18 +85,17 @@ impl Pooler {
         Ok(gone == left.connections.len())
     }
 
-    /// Has other registrations on the instance tell which connections are gone.
+    /// Has other credentials on the instance tell which connections are gone.
     async fn ask_witnesses(
         &self,
         instance: &Arc<Instance>,
         login: Login,
         connections: &[Connection],
     ) -> Result<Vec<Connection>, PoolerError> {
-        let witnesses = self.0.store.servers().on_instance(instance.id).await;
+        let witnesses = self.0.store.servers().logins_on(instance.id).await;
         let now = Instant::now();
         let mut tried = 0;
         for witness in witnesses.map_err(store_error)? {
-            let witness = (witness, CredentialKind::Shared);
             if witness == login || !instance.useless.lock().is_worth_a_try(witness, now) {
                 continue;
             }

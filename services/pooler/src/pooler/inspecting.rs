@@ -1,4 +1,4 @@
-//! InspectServer, and looking at what roles may do for the sessions that only read: when one is opened, and every hour.
+//! InspectServer, and looking at what roles may do when a session is opened that only reads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,17 +7,15 @@ use ::sessions::UserToken;
 use domain::access::{Access, Permission};
 use domain::id::{CredentialId, UserId};
 use domain::name::Identifier;
-use domain::random::bytes;
 use rpc::server::v1::{InspectServerRequest, InspectServerResponse};
 use store::servers::{Credential, Server};
 use tokio::sync::oneshot;
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::Pooler;
 use super::opening::Wish;
 use crate::backend::Backend;
 use crate::error::PoolerError;
-use crate::inspection::{Finding, Known, Subject, inspect};
+use crate::inspection::{Finding, Known, Passes, Subject, inspect};
 use crate::ledger::Class;
 use crate::request;
 use crate::status::{internal, store_error};
@@ -25,11 +23,6 @@ use crate::status::{internal, store_error};
 const QUEUE: Duration = Duration::from_secs(10);
 /// How old what is known may be when a session is opened.
 const FRESH: Duration = Duration::from_mins(10);
-/// After how long it is looked anew, and how much may be taken off at random.
-const OLD: Duration = Duration::from_hours(1);
-const JITTER: Duration = Duration::from_mins(10);
-/// How often it is seen to that nothing is older.
-const ROUND: Duration = Duration::from_mins(1);
 
 impl Pooler {
     pub(super) async fn inspect_server(
@@ -57,28 +50,34 @@ impl Pooler {
         let known = self.0.inspections.of(subject);
         let finding = match self.held(&server, &known, max_age).await? {
             Some(finding) => finding,
-            None => self.look_at_role(caller.user, &server, &known).await?,
+            None => self.look_at_role(caller.user, &server, &known, QUEUE).await?,
         };
         Ok(InspectServerResponse {
             inspection: Some(finding.describe(&known.subject)),
         })
     }
 
-    /// What is known of a role, if that is not older and nothing was changed since.
-    async fn held(
+    /// What is known of a role, here or to any pooler, if that is not older and nothing was changed since.
+    pub(super) async fn held(
         &self,
         server: &Server,
         known: &Known,
         max_age: Duration,
     ) -> Result<Option<Finding>, PoolerError> {
-        let Some(finding) = known.finding() else {
-            return Ok(None);
-        };
         let credential = self.credential_id(known).await?;
-        let policy = self.0.store.inspection_policies().get(server.id).await;
-        let policy = policy.map_err(store_error)?;
+        let passes = self.passes(server).await?;
         let since = self.0.clock.now() - max_age;
-        Ok(Some(finding).filter(|finding| finding.holds(credential, &policy, since)))
+        let holds = |finding: &Finding| finding.holds(credential, &passes, since);
+        if let Some(finding) = known.finding().filter(holds) {
+            return Ok(Some(finding));
+        }
+        self.recall(known).await?;
+        Ok(known.finding().filter(holds))
+    }
+
+    async fn passes(&self, server: &Server) -> Result<Passes, PoolerError> {
+        let policy = self.0.store.inspection_policies().get(server.id).await;
+        Ok(Passes::new(server, policy.map_err(store_error)?))
     }
 
     /// The credential as it is stored now.
@@ -89,11 +88,12 @@ impl Pooler {
     }
 
     /// Looks what a role may do, on a connection of its own.
-    async fn look_at_role(
+    pub(super) async fn look_at_role(
         &self,
         user: UserId,
         server: &Server,
         known: &Arc<Known>,
+        queue_timeout: Duration,
     ) -> Result<Finding, PoolerError> {
         let opened = Box::pin(self.open(Wish {
             user,
@@ -103,7 +103,7 @@ impl Pooler {
             parameters: Vec::new(),
             class: Class::Interactive,
             holder: format!("servers/{}/inspection", server.id),
-            queue_timeout: QUEUE,
+            queue_timeout,
             insist: false,
         }))
         .await?;
@@ -128,11 +128,12 @@ impl Pooler {
         known: &Known,
     ) -> Result<Finding, PoolerError> {
         let credential = self.credential_id(known).await?;
-        let policy = self.0.store.inspection_policies().get(server.id).await;
-        let policy = policy.map_err(store_error)?;
+        let passes = self.passes(server).await?;
+        // As it is stored: the same for every pooler.
         let now = self.0.clock.now();
-        let finding = inspect(&mut backend.connection, server, credential, policy, now).await?;
-        known.set(finding.clone());
+        let now = now.replace_nanosecond(now.microsecond() * 1000).unwrap_or(now);
+        let finding = inspect(&mut backend.connection, credential, passes, now).await?;
+        self.keep_finding(known, credential, &finding).await;
         Ok(finding)
     }
 
@@ -174,7 +175,7 @@ impl Pooler {
             let looked = async {
                 match pooler.held(&server, &known, FRESH).await {
                     Ok(None) if pooler.begins_look(&known) => {
-                        pooler.look_at_role(user, &server, &known).await.map(drop)
+                        pooler.look_at_role(user, &server, &known, QUEUE).await.map(drop)
                     }
                     held => held.map(drop),
                 }
@@ -183,44 +184,5 @@ impl Pooler {
                 tracing::warn!(server.id = %server.id, %error, "it could not be looked what a role may do");
             }
         });
-    }
-
-    /// Looks anew, from time to time, at the roles of sessions that only read.
-    pub(super) async fn inspect_on(&self) {
-        let mut rounds = interval(ROUND);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            rounds.tick().await;
-            let now = self.0.clock.now();
-            for known in self.0.inspections.needed(now - OLD) {
-                let random = u64::from_le_bytes(bytes(&*self.0.random));
-                let age = OLD - JITTER.mul_f64((random % 1000) as f64 / 1000.0);
-                if let Err(error) = self.inspect_again(&known, age).await {
-                    let server = known.subject.server;
-                    tracing::warn!(server.id = %server, %error, "it could not be looked again what a role may do");
-                }
-            }
-        }
-    }
-
-    async fn inspect_again(&self, known: &Arc<Known>, age: Duration) -> Result<(), PoolerError> {
-        let Subject {
-            server,
-            kind,
-            database,
-            ..
-        } = &known.subject;
-        let servers = self.0.store.servers();
-        let Some(server) = servers.get(*server).await.map_err(store_error)? else {
-            return Ok(());
-        };
-        let credential = self.login_of(&server, *kind).await?;
-        // Sessions of before it was registered otherwise know what was found then.
-        let same = Subject::new(&server, &credential, Some(database)) == known.subject;
-        if same && self.held(&server, known, age).await?.is_none() {
-            let user = kind.user().unwrap_or(server.owner_id);
-            self.look_at_role(user, &server, known).await?;
-        }
-        Ok(())
     }
 }

@@ -154,16 +154,13 @@ impl Pooler {
         for _ in 0..MOST_MERGES {
             // Where its home is not of that access, it stayed there because the config database is away.
             if sought == rights.access() || home.access() == rights.access() {
-                break;
+                return Ok(seat);
             }
             sought = rights.access();
             let pool = match self.at_home(session, home).await {
                 Ok(pool) => pool,
                 Err(error) => {
-                    match session.facts.script {
-                        Some(_) => self.put_by(session, seat).await,
-                        None => self.check_in(session, seat),
-                    }
+                    self.leave_off(session, seat).await;
                     return Err(error.into());
                 }
             };
@@ -172,7 +169,23 @@ impl Pooler {
                 None => seat = self.find(session, audience.as_ref()).await?,
             }
         }
-        Ok(seat)
+        if sought == rights.access() || home.access() == rights.access() {
+            return Ok(seat);
+        }
+        // Never one that was chosen for another access.
+        self.leave_off(session, seat).await;
+        Err(TargetError::Unreachable {
+            reason: "how far the session may go keeps changing".into(),
+        }
+        .into())
+    }
+
+    /// Lets go of a backend that nothing was run on.
+    async fn leave_off(&self, session: &Session, seat: Seat) {
+        match session.facts.script {
+            Some(_) => self.put_by(session, seat).await,
+            None => self.check_in(session, seat),
+        }
     }
 
     async fn find(&self, session: &Session, audience: Option<&Audience>) -> Result<Seat, NoBackend> {

@@ -9,13 +9,20 @@ use crate::error::PoolerError;
 impl Session {
     /// The number of the last event of that execution, which is suspended.
     pub(crate) fn suspended_after(&self, execution: ExecutionId) -> Result<i64, PoolerError> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         state.alive()?;
         let portal = state.suspended.filter(|portal| portal.execution == execution);
         match (portal, state.busy) {
             (Some(portal), _) => Ok(portal.after),
             (None, Some(_)) => Err(PoolerError::SessionBusy),
-            (None, None) => Err(PoolerError::PortalClosed),
+            (None, None) => {
+                // Where an elevation took it along, this call is the one that is told.
+                let is_last = state.record.as_ref().is_some_and(|record| record.id == execution);
+                if is_last && state.untold && state.fell {
+                    state.tell_incarnation(0)?;
+                }
+                Err(PoolerError::PortalClosed)
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use domain::access::{Access, GrantLimits, Principal, ServerPolicy};
 use domain::credential::{CredentialKind, CredentialMode};
 use domain::id::{CredentialId, GrantId, UserId};
 use domain::random::SystemRandom;
-use harness::Login;
+use harness::{Login, eventually};
 use rpc::errors::v1::ErrorReason;
 use rpc::query::v1::{
     ExecuteRequest, GetTransactionOutcomeRequest, OpenSessionRequest, Session, SessionAccess, SessionMode,
@@ -19,7 +19,7 @@ use store::servers::{NewCredential, NewRoleCredential};
 use tokio::task::JoinSet;
 use tonic::Status;
 
-use crate::support::{Run, World, name, reason, split};
+use crate::support::{DEADLINE, Run, World, name, reason, split};
 
 const MODES: [SessionMode; 2] = [SessionMode::Pinned, SessionMode::Auto];
 
@@ -401,5 +401,39 @@ async fn wrong_password_of_one_user_stands_in_nobody_elses_way() {
         assert!(!format!("{refused:?}").contains("wrong-secret"));
         let other = shared.queried_as(&shared.token, SessionAccess::ReadWrite).await;
         assert_eq!(other.unwrap(), "postgres");
+    }
+}
+
+#[tokio::test]
+async fn connections_of_a_dead_pooler_are_seen_to_be_gone_with_whatever_credential_there_is() {
+    let shared = Shared::new().await;
+    let world = &shared.world;
+    world.open().await;
+    let servers = world.store.servers();
+    let etag = servers.get(world.server.id).await.unwrap().unwrap().etag;
+    servers
+        .set_credential(world.server.id, None, &etag)
+        .await
+        .unwrap();
+    for kind in [CredentialKind::Personal(shared.user), CredentialKind::ReadOnly] {
+        shared.set(kind).await;
+        // A connection that has ended, of a pooler that nobody knows any more, with the password that is not there any more.
+        let left = format!(
+            "INSERT INTO pgmoor.pooler_connections (instance_id, incarnation, backend_pid, backend_start, server_id) \
+             VALUES ('{}', gen_random_uuid(), 2147483647, now(), '{}')",
+            world.server.instance_id, world.server.id
+        );
+        world.config().execute(&left).await;
+        let config = world.config().connect().await;
+        eventually(DEADLINE, "it is seen to be gone", async || {
+            let count = "SELECT count(*) FROM pgmoor.pooler_connections WHERE backend_pid = 2147483647";
+            let left: i64 = config.query_one(count, &[]).await.unwrap().get(0);
+            (left == 0).then_some(()).ok_or(left)
+        })
+        .await;
+        servers
+            .delete_role_credential(world.server.id, kind)
+            .await
+            .unwrap();
     }
 }

@@ -11,9 +11,10 @@ use domain::session::SessionName;
 use futures::StreamExt as _;
 use harness::eventually;
 use rpc::errors::v1::ErrorReason;
+use rpc::query::v1::execution_event::Kind;
 use rpc::query::v1::{
-    BeginTransactionRequest, ExecuteRequest, ExecutionOutcome, OnLimit, OpenSessionRequest, PinReason,
-    Script, Session, SessionAccess, TransactionStatus,
+    BeginTransactionRequest, ExecuteRequest, ExecutionOutcome, FetchMoreRequest, OnLimit, OpenSessionRequest,
+    PinReason, Script, Session, SessionAccess, TransactionStatus,
 };
 use sessions::{EventStream, Sessions as _, UserToken};
 use store::elevations::{ElevationChange, ElevationWish, ServerElevation};
@@ -361,6 +362,37 @@ async fn what_a_suspended_statement_wrote_is_rolled_back_when_the_elevation_ends
     assert_eq!(production.changed().await, 0);
     let told = production.try_run(session, "SELECT 1").await.err().unwrap();
     assert_eq!(reason(&told), ErrorReason::ElevationEnded);
+    production.succeeds(session, "SELECT 1").await;
+}
+
+#[tokio::test]
+async fn who_goes_on_with_what_an_elevation_took_along_is_told_so_once() {
+    let production = Production::new().await;
+    production.fill(10).await;
+    let session = production.open_auto().await;
+    let elevation = production.elevate(600).await;
+    production.comes_to(session, SessionAccess::ReadWrite).await;
+    let part = Run::read(production.suspending(session, "SELECT n FROM t", 3).await).await;
+    let Some(Kind::Started(started)) = part.kinds().next() else {
+        panic!("not started: {:?}", part.events)
+    };
+    let execution = started.execution.parse().unwrap();
+    production.change(&elevation, ElevationChange::End).await;
+    production.comes_to(session, SessionAccess::ReadOnly).await;
+    let more = async || {
+        let (pooler, request) = (&production.world.pooler, FetchMoreRequest::default());
+        pooler
+            .fetch_more(&production.token, execution, request)
+            .await
+            .err()
+            .unwrap()
+    };
+    let told = more().await;
+    assert_eq!(
+        (told.code(), reason(&told)),
+        (Code::Aborted, ErrorReason::ElevationEnded)
+    );
+    assert_eq!(reason(&more().await), ErrorReason::PortalClosed);
     production.succeeds(session, "SELECT 1").await;
 }
 

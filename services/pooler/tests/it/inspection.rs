@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::access::{ServerPolicy, Tenancy};
 use domain::id::CredentialId;
 use domain::random::SystemRandom;
 use harness::{Cluster, Login, eventually};
@@ -20,9 +21,9 @@ use crate::support::{DEADLINE, World};
 use domain::endpoint::SslMode;
 
 /// A world whose role may only read, and does not yet: what everybody may is still there.
-struct Reader {
-    world: World,
-    login: Login,
+pub(crate) struct Reader {
+    pub(crate) world: World,
+    pub(crate) login: Login,
 }
 
 impl Reader {
@@ -41,7 +42,7 @@ impl Reader {
     }
 
     /// A world whose role can only read.
-    async fn provisioned() -> Self {
+    pub(crate) async fn provisioned() -> Self {
         let reader = Self::new().await;
         reader
             .execute(
@@ -56,7 +57,7 @@ impl Reader {
     }
 
     /// Runs SQL as a superuser. `{r}` is the role, `{d}` the database.
-    async fn execute(&self, sql: &str) {
+    pub(crate) async fn execute(&self, sql: &str) {
         let target = &self.world.target;
         let sql = sql.replace("{r}", &self.login.user).replace("{d}", target.name());
         target.execute(&sql).await;
@@ -65,7 +66,6 @@ impl Reader {
     async fn trust(&self, functions: &[&str]) {
         let policy = InspectionPolicy {
             trusted_functions: functions.iter().map(|&name| name.to_owned()).collect(),
-            ..InspectionPolicy::default()
         };
         let set = self
             .world
@@ -350,6 +350,35 @@ async fn tenant_is_best_effort_while_it_may_connect_elsewhere() {
     }
     let own = reader.world.target.name();
     assert!(beyond.iter().all(|(_, object)| object != own), "{beyond:?}");
+    // What its access policy allows is allowed, and nothing else.
+    let databases = ["postgres", "template1"].map(|name| name.parse().unwrap()).into();
+    let policy = ServerPolicy::staging(Tenancy::Multi { databases });
+    let servers = reader.world.store.servers();
+    servers
+        .set_policy(reader.world.server.id, &policy, None)
+        .await
+        .unwrap();
+    let elsewhere = InspectServerRequest {
+        name: format!("servers/{}", reader.world.server.id),
+        database: "postgres".to_owned(),
+        ..InspectServerRequest::default()
+    };
+    let (token, instance) = (&reader.world.token, reader.world.server.instance_id);
+    let found = reader
+        .world
+        .pooler
+        .inspect_server(token, instance, elsewhere)
+        .await;
+    let beyond = reasons(&found.unwrap().inspection.unwrap().tenancy.unwrap());
+    let names = |object: &str| beyond.iter().any(|(_, name)| name == object);
+    assert!(
+        names(own) && !names("postgres") && !names("template1"),
+        "{beyond:?}"
+    );
+    servers
+        .set_policy(reader.world.server.id, &ServerPolicy::default(), None)
+        .await
+        .unwrap();
     reader.execute("ALTER ROLE {r} CREATEDB").await;
     let beyond = reasons(&reader.inspect().await.tenancy.unwrap());
     assert!(

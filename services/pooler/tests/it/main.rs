@@ -13,6 +13,7 @@ mod copying;
 mod credentials;
 mod elevation;
 mod inspection;
+mod inspection_rounds;
 mod limits;
 mod loss;
 mod opening;

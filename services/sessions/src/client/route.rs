@@ -35,7 +35,16 @@ pub(super) fn next<'a>(
         .poolers
         .iter()
         .filter(|entry| entry.takes_new_sessions && !asked.contains(&entry.pooler))
-        .max_by_key(|entry| (weight(instance, entry.pooler), entry.pooler))
+        .max_by_key(|entry| rank(instance, entry.pooler))
+}
+
+/// Who of these is asked first about an instance that nobody owns.
+pub fn proposed(instance: InstanceId, poolers: impl IntoIterator<Item = PoolerId>) -> Option<PoolerId> {
+    poolers.into_iter().max_by_key(|pooler| rank(instance, *pooler))
+}
+
+fn rank(instance: InstanceId, pooler: PoolerId) -> (u64, PoolerId) {
+    (weight(instance, pooler), pooler)
 }
 
 /// FNV-1a over both names, mixed (splitmix64): every process and every version has to come to the same number.

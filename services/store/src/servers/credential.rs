@@ -2,7 +2,7 @@
 
 use domain::access::Access;
 use domain::credential::{CredentialKind, CredentialMode, NoCredential};
-use domain::id::{CredentialId, ServerId, UserId};
+use domain::id::{CredentialId, InstanceId, ServerId, UserId};
 use domain::name::Identifier;
 use sqlx::{Connection as _, PgConnection};
 use thiserror::Error;
@@ -189,6 +189,32 @@ impl Servers<'_> {
     ) -> Result<Option<Credential>, StoreError> {
         let mut there = self.of_server(id, kind.user()).await?.into_iter();
         Ok(there.find(|credential| credential.kind == kind))
+    }
+
+    /// What can be logged in with to an instance: the credentials of the servers that lead there, those of the newest first, and
+    /// personal ones after all others.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn logins_on(
+        &self,
+        instance: InstanceId,
+    ) -> Result<Vec<(ServerId, CredentialKind)>, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let rows: Vec<(Uuid, String, Option<Uuid>)> = sqlx::query_as(concat!(
+            "SELECT c.server_id, c.kind, c.user_id FROM ",
+            all_credentials!(),
+            " AS c JOIN pgmoor.servers AS s ON s.id = c.server_id WHERE s.instance_id = $1 \
+             ORDER BY c.user_id IS NOT NULL, s.create_time DESC, s.id, c.kind, c.user_id"
+        ))
+        .bind(instance.as_uuid())
+        .fetch_all(&mut *connection)
+        .await?;
+        let login = |(server, kind, user): (Uuid, String, Option<Uuid>)| {
+            let kind = CredentialKind::of(&kind, user.map(UserId::from_uuid))?;
+            Some((ServerId::from_uuid(server), kind))
+        };
+        Ok(rows.into_iter().filter_map(login).collect())
     }
 
     async fn of_server(&self, id: ServerId, user: Option<UserId>) -> Result<Vec<Credential>, StoreError> {

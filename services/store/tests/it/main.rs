@@ -9,6 +9,7 @@ mod directory;
 mod elevations;
 mod failover;
 mod identities;
+mod inspections;
 mod instance_owners;
 mod instances;
 mod known_providers;

@@ -302,7 +302,6 @@ async fn api_says_what_inspections_let_pass_and_poolers_read_it() {
     assert_eq!(pooler.inspection_policies().get(server.id).await.unwrap(), none);
     let policy = InspectionPolicy {
         trusted_functions: vec!["public.f(integer)".to_owned()],
-        allowed_databases: vec!["orders".to_owned()],
     };
     for policy in [policy, none] {
         assert!(api.inspection_policies().set(server.id, &policy).await.unwrap());

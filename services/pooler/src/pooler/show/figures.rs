@@ -6,6 +6,7 @@ use domain::id::InstanceId;
 use rpc::pool::v1 as proto;
 
 use super::Viewer;
+use crate::inspection::InspectionFigures;
 use crate::ledger::{Budget, Usage};
 use crate::pooler::Pooler;
 use crate::tally::Totals;
@@ -33,6 +34,8 @@ pub(crate) struct Figures {
     pub(crate) instances: usize,
     /// True while it takes nothing new.
     pub(crate) draining: bool,
+    /// What looks at roles came to.
+    pub(crate) inspections: InspectionFigures,
 }
 
 /// The columns of SHOW POOLS, summed up over servers and roles.
@@ -108,6 +111,7 @@ impl Pooler {
             scripts: self.0.scripts.len(),
             instances: self.0.instances.all().iter().filter(|one| one.is_ours()).count(),
             draining: self.takes_new().is_err(),
+            inspections: self.0.inspections.counts.figures(),
             ..Figures::default()
         };
         for pool in self.show_pools(Viewer::Everything) {
