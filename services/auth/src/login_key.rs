@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use domain::random::{self, Random};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 const PREFIX: &str = "pgmoor-login-key-1:";
@@ -22,6 +23,16 @@ const NONCE_BYTES: usize = 24;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a login key is a line that begins with {PREFIX}")]
 pub struct InvalidLoginKey;
+
+/// Names a key: the first 8 bytes of its SHA-256, in hexadecimal. Nobody finds 32 random bytes by it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LoginKeyId(String);
+
+impl fmt::Display for LoginKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// What is sealed, and whose it is.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +103,13 @@ impl LoginKey {
             "{PREFIX}{}\n",
             BASE64URL_NOPAD.encode(self.0.expose_secret().as_slice())
         ))
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn id(&self) -> LoginKeyId {
+        let hash = Sha256::digest(self.0.expose_secret().as_slice());
+        LoginKeyId(HEXLOWER.encode(&hash[..8]))
     }
 
     /// Seals a text. Nothing where the library refuses, which it does for texts of many gigabytes only.

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::access_token::AccessToken;
 use crate::error::AuthError;
 use crate::login_failure::LoginFailure;
-use crate::login_key::LoginKey;
+use crate::login_key_ring::LoginKeyRing;
 use crate::password::{PasswordError, Passwords};
 use crate::password_throttle::{PasswordAttempt, WINDOW};
 use crate::secret_token::{new_api_token, new_refresh_token, refresh_token_hash};
@@ -101,7 +101,7 @@ pub struct Logins {
     random: Arc<dyn Random>,
     passwords: Passwords,
     options: LoginsOptions,
-    login_key: Option<LoginKey>,
+    login_key: Option<LoginKeyRing>,
     signer: ArcSwap<Signer>,
 }
 
@@ -116,7 +116,7 @@ impl Logins {
         random: Arc<dyn Random>,
         passwords: Passwords,
         options: LoginsOptions,
-        login_key: Option<LoginKey>,
+        login_key: Option<LoginKeyRing>,
     ) -> Result<Self, StartError> {
         let lifetimes = Duration::from_secs(1)..=MAX_ACCESS_TOKEN_LIFETIME;
         if !lifetimes.contains(&options.access_token_lifetime) {

@@ -14,7 +14,8 @@ use store::signing_keys::{NewSigningKey, PrivateKey};
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::login_key::{LoginKey, Purpose};
+use crate::login_key::Purpose;
+use crate::login_key_ring::LoginKeyRing;
 
 /// The name of a key, in the header of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,7 +48,7 @@ pub enum UnusableKey {
         /// The key.
         id: Uuid,
     },
-    /// It is sealed with a login key that is not ours, or we have none.
+    /// It is sealed with a login key that is not among ours, or we have none.
     #[error(
         "the login key does not open signing key {id}: have all API instances the same api.login_key_file?"
     )]
@@ -74,7 +75,7 @@ impl SigningKey {
     /// A new key, to be offered to the config database: sealed, where there is a login key.
     pub(crate) fn generate(
         random: &dyn Random,
-        login_key: Option<&LoginKey>,
+        login_key: Option<&LoginKeyRing>,
     ) -> Result<NewSigningKey, UnusableKey> {
         let seed = SecretBox::new(Box::new(random::bytes::<32>(random)));
         let public_key = ed25519_dalek::SigningKey::from_bytes(seed.expose_secret())
@@ -102,7 +103,7 @@ impl SigningKey {
         id: Uuid,
         private: &PrivateKey,
         public: &[u8; 32],
-        login_key: Option<&LoginKey>,
+        login_key: Option<&LoginKeyRing>,
     ) -> Result<Self, UnusableKey> {
         let secret = match private {
             PrivateKey::Clear(seed) => ed25519_dalek::SigningKey::from_bytes(seed.expose_secret()),
@@ -159,6 +160,7 @@ mod tests {
     use domain::random::SeededRandom;
 
     use super::*;
+    use crate::login_key::LoginKey;
 
     #[test]
     fn generated_key_can_be_read_back() {
@@ -180,13 +182,13 @@ mod tests {
     #[test]
     fn sealed_key_is_read_with_the_login_key_it_was_sealed_with_and_in_its_own_row() {
         let random = SeededRandom::new(1);
-        let login_key = LoginKey::generate(&random);
+        let login_key = LoginKeyRing::from(LoginKey::generate(&random));
         let make = || SigningKey::generate(&random, Some(&login_key)).unwrap();
         let (one, two) = (make(), make());
         assert!(one.private_key.is_sealed());
         let read = SigningKey::read(one.id, &one.private_key, &one.public_key, Some(&login_key)).unwrap();
         assert_eq!(read_public(&one.public_key), Some(read.secret().verifying_key()));
-        let other = LoginKey::generate(&random);
+        let other = LoginKeyRing::from(LoginKey::generate(&random));
         for (id, public, login_key) in [
             (one.id, &one.public_key, None),
             (one.id, &one.public_key, Some(&other)),

@@ -8,7 +8,7 @@ use store::{Store, StoreError};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::login_key::LoginKey;
+use crate::login_key_ring::LoginKeyRing;
 use crate::logins::{MAX_ACCESS_TOKEN_LIFETIME, THROTTLE};
 use crate::signing_key::SigningKey;
 use crate::verifier::StartError;
@@ -51,7 +51,7 @@ pub struct Upkeep {
     store: Store,
     random: Arc<dyn Random>,
     options: UpkeepOptions,
-    login_key: Option<LoginKey>,
+    login_key: Option<LoginKeyRing>,
     providers: Vec<String>,
 }
 
@@ -62,7 +62,7 @@ impl Upkeep {
         store: Store,
         random: Arc<dyn Random>,
         options: UpkeepOptions,
-        login_key: Option<LoginKey>,
+        login_key: Option<LoginKeyRing>,
     ) -> Self {
         Self {
             store,
@@ -131,6 +131,14 @@ impl Upkeep {
             }
         };
         let keys = self.store.signing_keys();
+        // One that we cannot sign with is others' to replace: they could not sign with what we make of it.
+        if let Some(key) = keys.current().await?
+            && let Err(error) =
+                SigningKey::read(key.id, &key.private_key, &key.public_key, self.login_key.as_ref())
+        {
+            tracing::error!(%error, "the signing key is not replaced");
+            return Ok(0);
+        }
         let made = keys
             .rotate_if_older(new, self.options.signing_key_lifetime, OVERLAP)
             .await?;
@@ -145,7 +153,7 @@ impl Upkeep {
 pub async fn replace_signing_key(
     store: &Store,
     random: &dyn Random,
-    login_key: Option<&LoginKey>,
+    login_key: Option<&LoginKeyRing>,
 ) -> Result<(), StartError> {
     let new = SigningKey::generate(random, login_key)?;
     store.signing_keys().rotate(new, OVERLAP).await?;

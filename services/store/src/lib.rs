@@ -67,6 +67,7 @@ pub mod revocations;
 pub mod role_bindings;
 pub mod roles;
 mod schema;
+pub mod sealed_logins;
 pub mod sealing_keys;
 pub mod servers;
 pub mod sessions;

@@ -4,6 +4,7 @@ pub(crate) mod arrangement;
 mod claims;
 mod crowd;
 mod hostile;
+mod login_key;
 mod outages;
 mod spine;
 mod terminal;

@@ -45,7 +45,8 @@ pub use exchange::ExchangedToken;
 
 use crate::error::AuthError;
 use crate::login_failure::{LoginFailure, of_resolving};
-use crate::login_key::{LoginKey, Purpose};
+use crate::login_key::Purpose;
+use crate::login_key_ring::LoginKeyRing;
 
 /// Attempts from one address, and the time they are counted in. Generous, since a balancer or an office has one address.
 const BY_ADDRESS: ThrottlePolicy = ThrottlePolicy {
@@ -89,7 +90,7 @@ pub struct ProviderLoginsParts {
     /// The rules of workloads.
     pub workloads: Workloads,
     /// The key of what rests in the config database; there where providers are.
-    pub key: Option<LoginKey>,
+    pub key: Option<LoginKeyRing>,
     /// Where browsers reach the HTTP port from outside, without a slash at the end; there where providers are.
     pub external_url: Option<String>,
     /// How often providers are asked.
@@ -180,7 +181,7 @@ impl ProviderLogins {
     }
 
     /// The key and the address that logging in with a provider needs.
-    fn key(&self) -> Result<&LoginKey, AuthError> {
+    fn key(&self) -> Result<&LoginKeyRing, AuthError> {
         let key = self.parts.key.as_ref();
         key.ok_or(AuthError::Login(LoginFailure::ProviderUnknown))
     }

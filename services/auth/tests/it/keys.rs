@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::{LoginKey, LoginsOptions, StartError, UnusableKey, Upkeep, UpkeepOptions, VerifierOptions};
+use auth::{
+    LoginKey, LoginKeyRing, LoginKeys, LoginsOptions, ResealError, ResealedLogins, StartError, UnusableKey,
+    Upkeep, UpkeepOptions, VerifierOptions,
+};
 use domain::random::SystemRandom;
-use secrecy::SecretBox;
+use secrecy::{ExposeSecret as _, SecretBox};
 use store::signing_keys::{NewSigningKey, PrivateKey, SigningKeyId};
 
 use crate::support::{PASSWORD, World, logins, logins_with, verifier};
@@ -109,8 +112,8 @@ async fn key_of_a_version_that_did_not_seal_signs_until_it_is_replaced_by_one_th
     // Made without a login key.
     logins(&world.api_store, &world.passwords).await;
     assert!(!is_sealed().await);
-    let key = LoginKey::generate(&SystemRandom);
-    let log_in = async |key: &LoginKey| {
+    let key = LoginKeyRing::from(LoginKey::generate(&SystemRandom));
+    let log_in = async |key: &LoginKeyRing| {
         let instance = logins_with(&world.api_store, &world.passwords, Some(key.clone())).await;
         let pair = instance
             .unwrap()
@@ -134,7 +137,7 @@ async fn key_of_a_version_that_did_not_seal_signs_until_it_is_replaced_by_one_th
     assert!(is_sealed().await);
     log_in(&key).await;
     // An instance with another login key, or none, does not begin to serve.
-    for other in [None, Some(LoginKey::generate(&SystemRandom))] {
+    for other in [None, Some(LoginKey::generate(&SystemRandom).into())] {
         let started = logins_with(&world.api_store, &world.passwords, other).await;
         assert!(matches!(
             started,
@@ -142,9 +145,97 @@ async fn key_of_a_version_that_did_not_seal_signs_until_it_is_replaced_by_one_th
         ));
     }
     // The login key is lost: another signing key is made with another one.
-    let new = LoginKey::generate(&SystemRandom);
+    let new = LoginKeyRing::from(LoginKey::generate(&SystemRandom));
     auth::replace_signing_key(&world.api_store, &SystemRandom, Some(&new))
         .await
         .unwrap();
     log_in(&new).await;
+}
+
+#[tokio::test]
+async fn upkeep_without_the_login_key_of_the_others_leaves_the_signing_key_to_them() {
+    let world = World::new().await;
+    let key = LoginKeyRing::from(LoginKey::generate(&SystemRandom));
+    auth::replace_signing_key(&world.api_store, &SystemRandom, Some(&key))
+        .await
+        .unwrap();
+    let aged = "UPDATE pgmoor.signing_keys SET create_time = create_time - interval '31 days'";
+    world.database.execute(aged).await;
+    let id = async || {
+        world
+            .api_store
+            .signing_keys()
+            .current()
+            .await
+            .unwrap()
+            .unwrap()
+            .id
+    };
+    let before = id().await;
+    let round = async |key: Option<LoginKeyRing>| {
+        let (store, options) = (world.api_store.clone(), UpkeepOptions::default());
+        Upkeep::new(store, Arc::new(SystemRandom), options, key)
+            .round()
+            .await;
+    };
+    for other in [None, Some(LoginKey::generate(&SystemRandom).into())] {
+        round(other).await;
+        assert_eq!(id().await, before);
+    }
+    round(Some(key)).await;
+    assert_ne!(id().await, before);
+}
+
+#[tokio::test]
+async fn login_key_is_changed_while_instances_log_people_in() {
+    let world = World::new().await;
+    world.user("alice", false).await;
+    let (old, new) = (
+        LoginKey::generate(&SystemRandom),
+        LoginKey::generate(&SystemRandom),
+    );
+    let keys = |of: &[&LoginKey]| {
+        let text: String = of
+            .iter()
+            .map(|key| key.to_text().expose_secret().to_owned())
+            .collect();
+        LoginKeys::from_text(&text.into()).unwrap()
+    };
+    auth::replace_signing_key(&world.api_store, &SystemRandom, Some(&old.clone().into()))
+        .await
+        .unwrap();
+    let rings = [LoginKeyRing::from(old.clone()), LoginKeyRing::from(old.clone())];
+    let log_in_everywhere = async || {
+        for ring in &rings {
+            // As after a start, which reads the key.
+            let instance = logins_with(&world.api_store, &world.passwords, Some(ring.clone())).await;
+            let pair = instance
+                .unwrap()
+                .login_with_password("alice", &PASSWORD.into())
+                .await;
+            world.accept(&pair.unwrap().access_token).await;
+        }
+    };
+    // Every step comes to one instance after the other.
+    for step in [keys(&[&old, &new]), keys(&[&new, &old])] {
+        for ring in &rings {
+            ring.hold(step.clone());
+            log_in_everywhere().await;
+        }
+    }
+    let reseal = async |ring: &LoginKeyRing| auth::reseal_logins(&world.api_store, ring, &SystemRandom).await;
+    let stranger = reseal(&LoginKey::generate(&SystemRandom).into()).await;
+    assert!(
+        matches!(stranger, Err(ResealError::SigningKey(_))),
+        "{stranger:?}"
+    );
+    let outcome = |anew| ResealedLogins { anew, void: 0 };
+    assert_eq!(reseal(&rings[0]).await.unwrap(), outcome(1));
+    assert_eq!(reseal(&rings[0]).await.unwrap(), outcome(0));
+    for ring in &rings {
+        ring.hold(keys(&[&new]));
+        log_in_everywhere().await;
+    }
+    let late = logins_with(&world.api_store, &world.passwords, Some(old.into())).await;
+    assert!(matches!(late, Err(StartError::Key(UnusableKey::Sealed { .. }))));
 }

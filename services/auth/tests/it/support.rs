@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth::{
-    AuthError, LoginKey, Logins, LoginsOptions, Passwords, RevocationFeed, StartError, TokenPair,
+    AuthError, LoginKeyRing, Logins, LoginsOptions, Passwords, RevocationFeed, StartError, TokenPair,
     TokenVerifier, VerifierOptions,
 };
 use domain::access::Caller;
@@ -180,7 +180,7 @@ pub(crate) async fn logins(store: &Store, passwords: &Passwords) -> Logins {
 pub(crate) async fn logins_with(
     store: &Store,
     passwords: &Passwords,
-    login_key: Option<LoginKey>,
+    login_key: Option<LoginKeyRing>,
 ) -> Result<Logins, StartError> {
     let options = LoginsOptions::default();
     let random = Arc::new(SystemRandom);

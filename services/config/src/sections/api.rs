@@ -28,8 +28,8 @@ pub struct Api {
     /// Where browsers reach the HTTP port from outside, such as `https://pgmoor.example.com`: scheme and host, and a port where
     /// there is one. `https://`, or `http://` on loopback. Needed for logins with a provider. No default.
     pub external_url: Option<String>,
-    /// The file that `pgmoor admin create-login-key` wrote, the same for all API instances. Needed for logins with a provider,
-    /// and to seal the key that signs access tokens. No default.
+    /// The file that `pgmoor admin create-login-key` wrote, the same for all API instances. A key a line: the first seals, all of
+    /// them open. Needed for logins with a provider, and to seal the key that signs access tokens. No default.
     pub login_key_file: Option<PathBuf>,
     /// How long calls may take to finish once the process was asked to stop. At most 1 h. Default 30 s.
     #[serde(deserialize_with = "values::duration")]

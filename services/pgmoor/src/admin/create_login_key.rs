@@ -13,7 +13,7 @@ use crate::private_file::{self, Existing, PRIVATE};
 /// Arguments of `create-login-key`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// File for the key. It must not exist: with another key, logins with a provider end
+    /// File for the key. It must not exist: without its key, logins with a provider end
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -23,15 +23,19 @@ pub(crate) struct Arguments {
 /// # Errors
 /// When the file exists or cannot be written.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let key = LoginKey::generate(&SystemRandom).to_text();
+    let key = LoginKey::generate(&SystemRandom);
     private_file::write(
         &arguments.out,
-        key.expose_secret().as_bytes(),
+        key.to_text().expose_secret().as_bytes(),
         PRIVATE,
         Existing::Keep,
     )?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "made a login key; give it to every API instance")?;
+    writeln!(
+        out,
+        "made the login key {}; give it to every API instance, and where they have one, as the second line of its file",
+        key.id()
+    )?;
     writeln!(out, "api.login_key_file = {:?}", arguments.out)?;
     Ok(())
 }

@@ -7,6 +7,7 @@ pub(crate) mod create_sealing_key;
 pub(crate) mod create_user;
 pub(crate) mod issue_certificate;
 pub(crate) mod rotate_keys;
+pub(crate) mod rotate_login_key;
 pub(crate) mod rotate_signing_key;
 pub(crate) mod verify_audit;
 
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     RotateKeys(rotate_keys::Arguments),
     /// Make the key that API instances share for logins with a provider, and for what signs access tokens
     CreateLoginKey(create_login_key::Arguments),
+    /// Seal with the first login key what is sealed with another one, while everything serves
+    RotateLoginKey(rotate_login_key::Arguments),
     /// Make another key the one that signs access tokens, at once
     RotateSigningKey(rotate_signing_key::Arguments),
     /// Make a user
@@ -43,6 +46,7 @@ pub(crate) async fn run(command: Command, config: &Config) -> anyhow::Result<()>
         Command::CreateSealingKey(arguments) => create_sealing_key::run(&arguments, config).await,
         Command::RotateKeys(arguments) => rotate_keys::run(&arguments, config).await,
         Command::CreateLoginKey(arguments) => create_login_key::run(&arguments),
+        Command::RotateLoginKey(arguments) => rotate_login_key::run(&arguments, config).await,
         Command::RotateSigningKey(arguments) => rotate_signing_key::run(&arguments, config).await,
         Command::CreateUser(arguments) => create_user::run(&arguments, config).await,
         Command::VerifyAudit(arguments) => verify_audit::run(&arguments, config).await,

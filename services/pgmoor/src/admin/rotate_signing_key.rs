@@ -3,24 +3,43 @@
 
 use std::io::Write;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use config::Config;
 use domain::random::SystemRandom;
 
+use crate::exit::BadArgument;
 use crate::{database, roles};
 
-/// Arguments of `rotate-signing-key`: none.
+/// Arguments of `rotate-signing-key`.
 #[derive(Debug, Args)]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    /// Without a login key: have the new key rest in clear though the present one is sealed
+    #[arg(long)]
+    in_clear: bool,
+}
 
-/// Makes the key, sealed with the configured login key.
+/// Makes the key, sealed with the first login key.
 ///
 /// # Errors
-/// When the config database or the login key cannot be read.
-pub(crate) async fn run(_: &Arguments, config: &Config) -> anyhow::Result<()> {
-    let login_key = roles::providers::configured_login_key(config)?;
+/// When the config database or the login key cannot be read, or a sealed key would be followed by one in clear.
+pub(crate) async fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
+    let login_key = roles::login_keys::configured(config)?;
+    if arguments.in_clear && login_key.is_some() {
+        return Err(BadArgument {
+            argument: "--in-clear",
+            reason: "api.login_key_file is set: the key will rest sealed".to_owned(),
+        }
+        .into());
+    }
     let store = database::connect(&config.config_database, "pgmoor admin").await?;
+    let present = store.signing_keys().current().await?;
+    if present.is_some_and(|key| key.private_key.is_sealed()) && login_key.is_none() && !arguments.in_clear {
+        bail!(
+            "the present key rests sealed, and there is no login key to seal another one with: set api.login_key_file, or say \
+             --in-clear"
+        );
+    }
     let replaced = auth::replace_signing_key(&store, &SystemRandom, login_key.as_ref()).await;
     store.close().await;
     replaced.context("the key is not replaced")?;

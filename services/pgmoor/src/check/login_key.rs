@@ -1,4 +1,4 @@
-//! Whether the login key is there, and for API instances only.
+//! Whether the login keys are there, and for API instances only.
 
 use config::{Config, Role};
 
@@ -16,14 +16,22 @@ pub(crate) fn look(config: &Config, role: Option<Role>) -> Option<Finding> {
         let text = "none: the key that signs access tokens rests in clear in the config database";
         return Some(Finding::notice(SUBJECT, text));
     }
-    if let Err(error) = roles::providers::login_key(config) {
-        return Some(Finding::failed(SUBJECT, format!("{error:#}")));
-    }
+    let keys = match roles::login_keys::read(config) {
+        Ok(keys) => keys.ids(),
+        Err(error) => return Some(Finding::failed(SUBJECT, format!("{error:#}"))),
+    };
     let path = config.api.login_key_file.as_ref()?;
     Some(if matches!(private_file::is_exposed(path), Ok(true)) {
         let text = format!("others may read {}: chmod 600 it", path.display());
         Finding::notice(SUBJECT, text)
     } else {
-        Finding::fine(SUBJECT, "there; give the same to every API instance")
+        let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        let (first, others) = names.split_first()?;
+        let also = match others {
+            [] => String::new(),
+            others => format!(" and opens also what is sealed with {}", others.join(", ")),
+        };
+        let text = format!("seals with {first}{also}; give the same to every API instance");
+        Finding::fine(SUBJECT, text)
     })
 }

@@ -25,7 +25,7 @@ use tonic::transport::{Identity, ServerTlsConfig};
 use super::audit::AuditFigures;
 use super::metrics::{self, KnownPoolers};
 use super::storage::Objects;
-use super::{REVOCATION_INTERVAL, directory, egress_policy, listener, providers, storage, trust};
+use super::{REVOCATION_INTERVAL, directory, egress_policy, listener, login_keys, providers, storage, trust};
 use crate::database;
 use crate::lifecycle::{Left, Lifecycle};
 
@@ -129,7 +129,8 @@ pub(crate) async fn start(
         Some(address) => Some(listener::bind("api.http_listen", address).await?),
         None => None,
     };
-    let login_key = providers::configured_login_key(config)?;
+    let login_key = login_keys::configured(config)?;
+    login_keys::follow(lifecycle, config, login_key.as_ref());
     let provider_logins = providers::logins(
         config,
         store.clone(),

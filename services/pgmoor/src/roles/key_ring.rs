@@ -38,6 +38,52 @@ pub(crate) fn read_file(path: &Path) -> anyhow::Result<Vec<OpeningKey>> {
     parse(&Zeroizing::new(text)).with_context(|| format!("{} cannot be used", path.display()))
 }
 
+/// Keys that a process holds, and that stand in a file.
+pub(crate) trait Ring: Clone + Send + 'static {
+    /// The keys as the file has them.
+    type Keys: Send + 'static;
+    /// What the log calls it.
+    const NAME: &'static str;
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no ring; the message names it.
+    fn read(path: &Path) -> anyhow::Result<Self::Keys>;
+
+    /// What keys are called. What is not the same here is a change.
+    fn ids(keys: &Self::Keys) -> Vec<String>;
+
+    /// What the keys are called that the process holds.
+    fn held(&self) -> Vec<String>;
+
+    /// Holds these and no others.
+    fn take(&self, keys: Self::Keys);
+}
+
+impl Ring for Opener {
+    type Keys = Vec<OpeningKey>;
+    const NAME: &'static str = "the key ring";
+
+    fn read(path: &Path) -> anyhow::Result<Vec<OpeningKey>> {
+        read_file(path)
+    }
+
+    /// In one order: any of them opens what is sealed to it.
+    fn ids(keys: &Vec<OpeningKey>) -> Vec<String> {
+        let ids: BTreeSet<_> = keys.iter().map(|key| key.sealing_key().id()).collect();
+        ids.iter().map(ToString::to_string).collect()
+    }
+
+    fn held(&self) -> Vec<String> {
+        self.key_ids().iter().map(ToString::to_string).collect()
+    }
+
+    fn take(&self, keys: Vec<OpeningKey>) {
+        self.hold(keys);
+    }
+}
+
 /// Makes what opens credentials in this process, and keeps it up with the file.
 ///
 /// # Errors
@@ -52,14 +98,19 @@ pub(crate) fn follow(lifecycle: &Lifecycle, section: &Sealing, opener: Opener) {
     let Some(path) = section.opening_key_file.clone() else {
         return;
     };
+    follow_file(lifecycle, path, opener);
+}
+
+/// The same for any ring.
+pub(crate) fn follow_file<R: Ring + Sync>(lifecycle: &Lifecycle, path: PathBuf, ring: R) {
     let retire = lifecycle.retiring();
-    lifecycle.background("the key ring", async move {
-        watch(path, opener, INTERVAL, retire).await;
+    lifecycle.background(R::NAME, async move {
+        watch(path, ring, INTERVAL, retire).await;
         Ok(())
     });
 }
 
-async fn watch(path: PathBuf, opener: Opener, interval: Duration, retire: CancellationToken) {
+async fn watch<R: Ring>(path: PathBuf, ring: R, interval: Duration, retire: CancellationToken) {
     let mut complained = false;
     let mut lacking = None;
     while retire
@@ -69,32 +120,33 @@ async fn watch(path: PathBuf, opener: Opener, interval: Duration, retire: Cancel
     {
         let file = path.clone();
         // A disk that hangs must not hold up anybody else.
-        let ring = match tokio::task::spawn_blocking(move || read_file(&file)).await {
-            Ok(Ok(ring)) => ring,
+        let keys = match tokio::task::spawn_blocking(move || R::read(&file)).await {
+            Ok(Ok(keys)) => keys,
             failed => {
                 // What was read before still opens what it opened; once is enough to say so.
                 if !std::mem::replace(&mut complained, true) {
                     let error = failed.map_or_else(|error| error.to_string(), |read| describe(read.err()));
                     tracing::warn!(
                         error,
-                        "the key ring cannot be read again; the keys held before stay"
+                        "{} cannot be read again; the keys held before stay",
+                        R::NAME
                     );
                 }
                 continue;
             }
         };
         complained = false;
-        let ids: BTreeSet<_> = ring.iter().map(|key| key.sealing_key().id()).collect();
+        let ids = R::ids(&keys);
         // A file that lacks keys may be half written: it is believed when it says the same again.
-        let held = opener.key_ids();
-        if !held.is_subset(&ids) && lacking.replace(ids.clone()).as_ref() != Some(&ids) {
+        let held = ring.held();
+        let is_whole = held.iter().all(|key| ids.contains(key));
+        if !is_whole && lacking.replace(ids.clone()).as_ref() != Some(&ids) {
             continue;
         }
         lacking = None;
         if held != ids {
-            opener.hold(ring);
-            let keys: Vec<String> = ids.iter().map(ToString::to_string).collect();
-            tracing::info!(keys = keys.join(", "), "the key ring has changed");
+            ring.take(keys);
+            tracing::info!(keys = ids.join(", "), "{} has changed", R::NAME);
         }
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod audit;
 pub(crate) mod directory;
 pub(crate) mod key_ring;
 pub(crate) mod listener;
+pub(crate) mod login_keys;
 pub(crate) mod metrics;
 pub(crate) mod pooler;
 pub(crate) mod providers;

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
 use audit::AuditLog;
-use auth::{LoginKey, ProviderLogins, ProviderLoginsOptions, ProviderLoginsParts};
+use auth::{LoginKeyRing, ProviderLogins, ProviderLoginsOptions, ProviderLoginsParts};
 use config::sections::oidc::{Provider as Section, Workload};
 use config::{Config, Problem};
 use domain::clock::Clock;
@@ -15,7 +14,6 @@ use oidc::{
     ClaimPath, GroupRule, HttpClient, LoginPolicy, Provider, ProviderOptions, RequiredClaim, WorkloadRule,
     Workloads,
 };
-use secrecy::SecretString;
 use store::Store;
 
 /// Logins with the configured providers. No provider is asked for anything yet: one that is down does not keep pgmoor from
@@ -28,7 +26,7 @@ pub(crate) fn logins(
     store: Store,
     random: Arc<dyn Random>,
     clock: Arc<dyn Clock>,
-    key: Option<LoginKey>,
+    key: Option<LoginKeyRing>,
     audit: AuditLog,
 ) -> anyhow::Result<ProviderLogins> {
     let providers: anyhow::Result<Vec<Provider>> = config
@@ -61,32 +59,6 @@ pub(crate) fn logins(
         },
         audit: Some(audit),
     }))
-}
-
-/// The login key, where one is configured. Providers need one; without any, what signs access tokens rests in clear.
-///
-/// # Errors
-/// As [`login_key`].
-pub(crate) fn configured_login_key(config: &Config) -> anyhow::Result<Option<LoginKey>> {
-    if config.api.login_key_file.is_none() && config.oidc.providers.is_empty() {
-        tracing::warn!(
-            "the key that signs access tokens rests in clear in the config database: set api.login_key_file"
-        );
-        return Ok(None);
-    }
-    login_key(config).map(Some)
-}
-
-/// Reads the login key.
-///
-/// # Errors
-/// When no file is set, or it cannot be read or holds something else.
-pub(crate) fn login_key(config: &Config) -> anyhow::Result<LoginKey> {
-    let path = config.api.require_login_key_file()?;
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("the login key's file {} cannot be read", path.display()))?;
-    LoginKey::from_text(&SecretString::from(text))
-        .with_context(|| format!("{} cannot be used", path.display()))
 }
 
 fn provider(index: usize, section: &Section) -> anyhow::Result<Provider> {
