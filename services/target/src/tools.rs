@@ -3,6 +3,7 @@
 //! Invariants: options are typed values mapped one by one to arguments of the form `--option=value`; no shell; the child sees
 //! an environment made here and nothing of ours; its password is in a file that only it can read.
 
+mod contents;
 mod discovery;
 mod dump;
 mod environment;
@@ -11,10 +12,11 @@ mod progress;
 mod restore;
 mod version;
 
+pub use contents::{count_entries, entries_above_schemas};
 pub use discovery::{Tool, Toolbox, ToolboxOptions};
 pub use dump::DumpOptions;
 pub use environment::{ToolEnvironment, ToolEnvironmentError, ToolLogin};
 pub use process::{OsUser, ToolProcess};
 pub use progress::{Step, step};
-pub use restore::{RestoreOptions, count_entries, list_arguments, read_through_arguments};
+pub use restore::{RestoreOptions, list_arguments, read_through_arguments};
 pub use version::ToolVersion;

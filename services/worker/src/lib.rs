@@ -23,6 +23,7 @@ mod reach;
 mod restore;
 mod slots;
 mod stop;
+mod tenancy;
 mod upholding;
 
 use std::sync::Arc;

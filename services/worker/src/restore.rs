@@ -19,6 +19,7 @@ use crate::failure::{Failure, Halt};
 use crate::job::Job;
 use crate::journal::Journal;
 use crate::program::{self, Nowhere, Sink};
+use crate::tenancy;
 
 /// pg_restore without `-j` has one connection.
 const CONNECTIONS: i32 = 1;
@@ -40,16 +41,19 @@ pub(crate) async fn run(job: &Job<'_>) -> Result<(), Halt> {
     let newest = job.context.toolbox.tools().first();
     let newest =
         newest.ok_or_else(|| Failure::new(ErrorReason::ToolMissing, "no pg_restore is installed"))?;
-    let entries = list(job, newest, &scratch.archive).await?;
+    let contents = list(job, newest, &scratch.archive).await?;
+    tenancy::check(job, &contents).await?;
     // A backup of ours was checked against its checksum when it was brought here.
     if request.file.is_some() {
         read_through(job, newest, &scratch.archive).await?;
     }
     job.journal
-        .update(|progress| progress.objects_total = Some(entries));
+        .update(|progress| progress.objects_total = Some(count_entries(&contents)));
 
     job.journal.enter(OperationPhase::WaitingForSlots);
     stop.guard(job.lease(CONNECTIONS)).await??;
+    // The policy may have changed in the queue.
+    tenancy::check(job, &contents).await?;
     let facts = stop.guard(ask(job)).await??;
     let tool = choose(job, facts.major(), newest, &scratch.archive).await?;
     job.journal.line(&format!(
@@ -222,11 +226,11 @@ impl Sink for Contents {
     }
 }
 
-/// How many entries the archive's table of contents has; `ARTIFACT_INVALID` where it has none.
-async fn list(job: &Job<'_>, tool: &Tool, archive: &Path) -> Result<u64, Halt> {
+/// The archive's table of contents; `ARTIFACT_INVALID` where it has none.
+async fn list(job: &Job<'_>, tool: &Tool, archive: &Path) -> Result<String, Halt> {
     let mut contents = Contents::default();
     inspect(job, tool, &list_arguments(archive), &mut contents).await?;
-    Ok(count_entries(&String::from_utf8_lossy(&contents.0)))
+    Ok(String::from_utf8_lossy(&contents.0).into_owned())
 }
 
 /// Reads the whole archive; `ARTIFACT_INVALID` where it was cut off or altered within its data, which the table of contents

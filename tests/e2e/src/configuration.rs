@@ -69,6 +69,7 @@ pub fn of_process(shared: &Shared, own: &Own<'_>) -> String {
                 ("access_token_lifetime", quoted("1h")),
                 // nginx.
                 ("trusted_hops", "1".to_owned()),
+                ("trusted_networks", "[\"127.0.0.1\"]".to_owned()),
             ];
             if let (Some(logins), Some(port)) = (&shared.logins, own.http_port) {
                 keys.extend([

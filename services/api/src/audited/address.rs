@@ -1,7 +1,8 @@
 //! Where a call came from.
 //!
-//! Invariant: a header is believed only as far as proxies that the operator named wrote it. What a client puts into
-//! `X-Forwarded-For` stands to the left of what the proxies add, and is not looked at.
+//! Invariant: an entry of `X-Forwarded-For` is believed only where who added it is known to be a proxy: it came from an address
+//! in a network that the operator named. Who goes around the proxies, or around some of them, says nothing about itself. What
+//! a client puts into the header stands to the left of what the proxies add, and is not looked at.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,9 +15,9 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// The proxies in front of an API instance, each of which adds the address it was called from to `X-Forwarded-For`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedHops {
-    /// How many there are. 0: the header is not read.
+    /// How many there are at most. 0: the header is not read.
     pub count: usize,
-    /// Where the last of them is; anywhere, where none is given.
+    /// Where they are. Nobody else is one.
     pub networks: Vec<IpNet>,
 }
 
@@ -25,7 +26,7 @@ pub struct TrustedHops {
 pub(crate) struct CallerAddress(pub(crate) String);
 
 impl TrustedHops {
-    /// So many proxies, the last of them in one of these networks.
+    /// So many proxies at most, all of them in these networks.
     ///
     /// # Errors
     /// The text that is no network.
@@ -45,24 +46,32 @@ impl TrustedHops {
         let Some(peer) = peer(parts) else {
             return String::new();
         };
-        let peer = peer.ip().to_canonical();
-        self.forwarded(peer, parts).unwrap_or(peer).to_string()
+        self.walk(peer.ip().to_canonical(), parts).to_string()
     }
 
-    /// What the outermost proxy says, where it is to be believed.
-    fn forwarded(&self, peer: IpAddr, parts: &Parts) -> Option<IpAddr> {
-        let is_proxy =
-            self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&peer));
-        if self.count == 0 || !is_proxy {
-            return None;
-        }
+    /// From the peer to whom it was called from, and on, as long as the one at hand is a proxy.
+    fn walk(&self, peer: IpAddr, parts: &Parts) -> IpAddr {
         let values = parts.headers.get_all(FORWARDED_FOR).iter().rev();
-        let from_the_right = values
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.rsplit(','));
-        // A call that did not pass all of them has fewer entries, and the first one is the outermost's it did pass.
-        let entry = from_the_right.take(self.count).last()?;
-        parse(entry.trim())
+        let from_the_right = values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+        let mut address = peer;
+        for entry in from_the_right.take(self.count) {
+            if !self.is_proxy(address) {
+                break;
+            }
+            // What is no address says nothing, and neither does what stands before it.
+            let Some(from) = std::str::from_utf8(entry)
+                .ok()
+                .and_then(|entry| parse(entry.trim()))
+            else {
+                break;
+            };
+            address = from;
+        }
+        address
+    }
+
+    fn is_proxy(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(&address))
     }
 }
 
@@ -88,6 +97,7 @@ mod tests {
     use super::*;
 
     const PROXY: &str = "10.0.0.1";
+    const PROXIES: &str = "10.0.0.0/8";
 
     fn address(hops: usize, networks: &[&str], headers: &[&'static str]) -> String {
         let mut request = Request::new(());
@@ -109,22 +119,48 @@ mod tests {
 
     #[test]
     fn header_is_not_read_without_trusted_hops() {
-        assert_eq!(address(0, &[], &["192.0.2.1"]), PROXY);
+        assert_eq!(address(0, &[PROXIES], &["192.0.2.1"]), PROXY);
     }
 
     #[test]
     fn what_a_client_claims_is_to_the_left_of_what_proxies_add() {
-        assert_eq!(address(1, &[], &["192.0.2.66, 192.0.2.1"]), "192.0.2.1");
-        assert_eq!(address(1, &[], &["192.0.2.66", "192.0.2.1"]), "192.0.2.1");
-        assert_eq!(address(2, &[], &["192.0.2.66, 192.0.2.1, 10.0.0.2"]), "192.0.2.1");
-        // One that went around the first proxy.
-        assert_eq!(address(2, &[], &["192.0.2.1"]), "192.0.2.1");
+        assert_eq!(address(1, &[PROXIES], &["192.0.2.66, 192.0.2.1"]), "192.0.2.1");
+        assert_eq!(address(1, &[PROXIES], &["192.0.2.66", "192.0.2.1"]), "192.0.2.1");
+        assert_eq!(
+            address(2, &[PROXIES], &["192.0.2.66, 192.0.2.1, 10.0.0.2"]),
+            "192.0.2.1"
+        );
+        // There are no more proxies than are said, whatever their networks.
+        assert_eq!(address(1, &[PROXIES], &["192.0.2.66, 10.0.0.2"]), "10.0.0.2");
     }
 
     #[test]
-    fn only_proxies_of_the_named_networks_are_believed() {
+    fn who_goes_around_the_proxies_says_nothing_about_itself() {
         assert_eq!(address(1, &["10.0.0.0/8"], &["192.0.2.1"]), "192.0.2.1");
         assert_eq!(address(1, &["10.1.0.0/16"], &["192.0.2.1"]), PROXY);
+        // No network, no proxy.
+        assert_eq!(address(1, &[], &["192.0.2.66"]), PROXY);
+        assert_eq!(address(2, &[], &["192.0.2.66, 192.0.2.1"]), PROXY);
+    }
+
+    #[test]
+    fn who_goes_around_the_first_proxy_says_nothing_about_itself() {
+        // The last one wrote down whom it was called from, and that is no proxy.
+        assert_eq!(address(2, &[PROXIES], &["192.0.2.66, 192.0.2.1"]), "192.0.2.1");
+        assert_eq!(
+            address(3, &[PROXIES], &["10.0.0.9, 192.0.2.66, 192.0.2.1"]),
+            "192.0.2.1"
+        );
+        assert_eq!(address(2, &[PROXIES], &["192.0.2.1"]), "192.0.2.1");
+    }
+
+    #[test]
+    fn entry_that_is_no_address_ends_what_is_believed() {
+        assert_eq!(
+            address(2, &[PROXIES], &["192.0.2.1, unknown, 10.0.0.2"]),
+            "10.0.0.2"
+        );
+        assert_eq!(address(2, &[PROXIES], &["192.0.2.66, unknown"]), PROXY);
     }
 
     #[test]
@@ -139,7 +175,7 @@ mod tests {
             ("", PROXY),
             ("<script>", PROXY),
         ] {
-            assert_eq!(address(1, &[], &[written]), read, "{written}");
+            assert_eq!(address(1, &[PROXIES], &[written]), read, "{written}");
         }
     }
 }

@@ -248,6 +248,11 @@ fn values_that_cannot_be_used_are_refused_with_their_key() {
             "config_database.max_connections",
             "whole number",
         ),
+        (
+            "[api]\ntrusted_hops = 1",
+            "api.trusted_networks",
+            "name those of your proxies",
+        ),
         ("[egress]\nallow = ['']", "egress.allow", "empty"),
         (
             "[egress]\nloopback_ports = [70000]",

@@ -40,11 +40,11 @@ pub struct Api {
     /// How long a login lives after it was last refreshed. 1 min to 90 days. Default 14 days.
     #[serde(deserialize_with = "values::duration")]
     pub refresh_token_lifetime: Duration,
-    /// How many proxies in front add the address they are called from to `X-Forwarded-For`. At most 16. Default 0: the
-    /// header is not read.
+    /// How many proxies in front, at most, add the address they are called from to `X-Forwarded-For`. At most 16; needs
+    /// `trusted_networks`. Default 0: the header is not read.
     #[serde(deserialize_with = "values::number")]
     pub trusted_hops: u8,
-    /// The networks that the last of those proxies is in, such as `10.0.0.0/8`. Default: anywhere.
+    /// The networks that those proxies are in, such as `10.0.0.0/8`: only what comes from there is believed. No default.
     #[serde(deserialize_with = "values::list")]
     pub trusted_networks: Vec<String>,
 }
@@ -142,6 +142,11 @@ impl Api {
                 "api.refresh_token_lifetime",
                 "must be from 1m to 90days",
             ));
+        }
+        if self.trusted_hops > 0 && self.trusted_networks.is_empty() {
+            let what = "api.trusted_hops believes proxies in networks that are named only, or else anybody would say where \
+                        they are; name those of your proxies, such as [\"10.0.0.0/8\"]";
+            problems.push(Problem::missing("api.trusted_networks", what));
         }
         if self.trusted_hops > 16 {
             problems.push(Problem::invalid("api.trusted_hops", "must be at most 16"));

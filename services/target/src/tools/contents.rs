@@ -1,0 +1,168 @@
+//! What is in an archive, by the table of contents that `pg_restore --list` prints.
+//!
+//! A table of contents is what the archive says of itself: pg_dump's is true, a forged one need not be. What a restore may
+//! do in the end is the role's, as in a session.
+
+/// Kinds of entries that live in a schema, in the words of pg_dump. A kind that is not here is above schema level, one that
+/// a later pg_dump invents included.
+const IN_A_SCHEMA: &[&str] = &[
+    "AGGREGATE",
+    "CHECK CONSTRAINT",
+    "COLLATION",
+    "COMMENT",
+    "CONSTRAINT",
+    "CONVERSION",
+    "DEFAULT",
+    "DOMAIN",
+    "FK CONSTRAINT",
+    "FOREIGN TABLE",
+    "FUNCTION",
+    "INDEX",
+    "INDEX ATTACH",
+    "MATERIALIZED VIEW",
+    "MATERIALIZED VIEW DATA",
+    "OPERATOR",
+    "OPERATOR CLASS",
+    "OPERATOR FAMILY",
+    "POLICY",
+    "PROCEDURE",
+    "ROW SECURITY",
+    "RULE",
+    "SECURITY LABEL",
+    "SEQUENCE",
+    "SEQUENCE OWNED BY",
+    "SEQUENCE SET",
+    "SHELL TYPE",
+    "STATISTICS",
+    "STATISTICS DATA",
+    "TABLE",
+    "TABLE ATTACH",
+    "TABLE DATA",
+    "TEXT SEARCH CONFIGURATION",
+    "TEXT SEARCH DICTIONARY",
+    "TEXT SEARCH PARSER",
+    "TEXT SEARCH TEMPLATE",
+    "TRIGGER",
+    "TYPE",
+    "VIEW",
+];
+
+/// A schema itself, and what is said about one.
+const OF_A_SCHEMA: &[&str] = &["SCHEMA - ", "COMMENT - SCHEMA ", "SECURITY LABEL - SCHEMA "];
+
+/// PostgreSQL's own schemas.
+fn is_of_the_system(schema: &str) -> bool {
+    schema.starts_with("pg_") || schema == "information_schema"
+}
+
+/// How many entries a table of contents has.
+#[must_use]
+pub fn count_entries(table_of_contents: &str) -> u64 {
+    table_of_contents
+        .lines()
+        .filter(|line| entry(line).is_some())
+        .count() as u64
+}
+
+/// The entries that are neither in a schema of users nor such a schema, each as pg_restore prints it: kind, schema or `-`,
+/// name, owner.
+#[must_use]
+pub fn entries_above_schemas(table_of_contents: &str) -> Vec<&str> {
+    let lines = table_of_contents.lines();
+    let told = lines.filter(|line| !line.is_empty() && !line.starts_with(';'));
+    told.filter_map(|line| match entry(line) {
+        Some(entry) => (!is_within_schemas(entry)).then_some(entry),
+        // A line that is no entry is nothing that could be allowed.
+        None => Some(line),
+    })
+    .collect()
+}
+
+/// `TABLE DATA public t postgres` of `3351; 0 16390 TABLE DATA public t postgres`. Comments begin with a semicolon.
+fn entry(line: &str) -> Option<&str> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (id, rest) = line.split_once("; ")?;
+    let mut parts = rest.splitn(3, ' ');
+    let (table, object, entry) = (parts.next()?, parts.next()?, parts.next()?);
+    (is_number(id) && is_number(table) && is_number(object)).then_some(entry)
+}
+
+fn is_within_schemas(entry: &str) -> bool {
+    if let Some(schema) = OF_A_SCHEMA.iter().find_map(|kind| entry.strip_prefix(kind)) {
+        return !is_of_the_system(schema.split(' ').next().unwrap_or(schema));
+    }
+    // Of two kinds that begin alike the longer one is meant: `TABLE DATA`, and not `TABLE` in the schema `DATA`.
+    let after = |kind: &&str| entry.strip_prefix(*kind)?.strip_prefix(' ');
+    let Some(rest) = IN_A_SCHEMA.iter().filter_map(after).min_by_key(|rest| rest.len()) else {
+        return false;
+    };
+    // Names may hold blanks; a schema's first word is enough to tell.
+    let schema = rest.split(' ').next().unwrap_or(rest);
+    schema != "-" && !schema.is_empty() && !is_of_the_system(schema)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_counted_without_comments() {
+        let text = ";\n; Archive created at 2026-01-01\n;     TOC Entries: 2\n;\n5; 2615 2200 SCHEMA - a b\n3351; 0 16390 TABLE DATA a t b\n";
+        assert_eq!(count_entries(text), 2);
+        assert_eq!(count_entries(""), 0);
+    }
+
+    #[test]
+    fn only_schemas_and_what_is_in_them_is_within_schemas() {
+        for (entry, is_within) in [
+            ("SCHEMA - shop ann", true),
+            ("SCHEMA - pg_own ann", false),
+            ("COMMENT - SCHEMA shop ann", true),
+            ("COMMENT - EXTENSION pgcrypto ", false),
+            ("COMMENT - DATABASE orders ann", false),
+            ("COMMENT shop COLUMN orders.id ann", true),
+            ("TABLE shop orders ann", true),
+            ("TABLE DATA shop orders ann", true),
+            ("TABLE two words t ann", true),
+            ("TABLE - orders ann", false),
+            ("TABLE pg_catalog pg_class ann", false),
+            ("VIEW information_schema tables ann", false),
+            ("SEQUENCE OWNED BY shop orders_id_seq ann", true),
+            ("FUNCTION shop f(integer, text) ann", true),
+            ("EXTENSION - pgcrypto ", false),
+            ("EVENT TRIGGER - on_ddl ann", false),
+            ("PUBLICATION - p ann", false),
+            ("PUBLICATION TABLE shop p orders ann", false),
+            ("PUBLICATION TABLES IN SCHEMA - p shop ann", false),
+            ("SUBSCRIPTION - s ann", false),
+            ("PROCEDURAL LANGUAGE - plperl ann", false),
+            ("FOREIGN DATA WRAPPER - w ann", false),
+            ("SERVER - other ann", false),
+            ("USER MAPPING - USER MAPPING ann SERVER other ann", false),
+            ("CAST - CAST (text AS shop.mood) ", false),
+            ("TRANSFORM - TRANSFORM FOR integer LANGUAGE plperl ", false),
+            ("ACCESS METHOD - heap2 ", false),
+            ("BLOB - 16400 ann", false),
+            ("BLOBS - BLOBS ", false),
+            ("BLOB METADATA - 16400..16500 ann", false),
+            ("DATABASE - orders ann", false),
+            ("DATABASE PROPERTIES - orders ann", false),
+            ("A KIND OF TOMORROW shop x ann", false),
+        ] {
+            let text = format!("; comment\n\n7; 1259 16390 {entry}\n");
+            let expected = if is_within { Vec::new() } else { vec![entry] };
+            assert_eq!(entries_above_schemas(&text), expected, "{entry}");
+        }
+    }
+
+    #[test]
+    fn line_that_is_no_entry_is_not_within_schemas() {
+        for line in [
+            "TABLE shop orders ann",
+            "x; 1 2 TABLE shop orders ann",
+            "7; TABLE shop",
+        ] {
+            assert_eq!(entries_above_schemas(line), [line]);
+        }
+    }
+}
