@@ -273,7 +273,7 @@ impl Instance {
                 () = ended.cancelled() => {}
             }
         });
-        let channel = dial(&address).await;
+        let channel = endpoint(&address).connect().await.unwrap();
         Self {
             channel,
             address,
@@ -301,10 +301,11 @@ impl Instance {
         }
     }
 
-    /// The same caller on a connection of their own.
+    /// The same caller on a connection of their own, which takes in little of a stream before it is read.
     pub async fn apart(&self, caller: &Caller) -> Caller {
+        let endpoint = endpoint(&self.address).initial_stream_window_size(64 * 1024);
         Caller {
-            channel: dial(&self.address).await,
+            channel: endpoint.connect().await.unwrap(),
             token: caller.token.clone(),
         }
     }
@@ -327,9 +328,8 @@ impl Instance {
     }
 }
 
-async fn dial(address: &str) -> Channel {
-    let endpoint = Endpoint::from_shared(address.to_owned()).unwrap();
-    endpoint.connect().await.unwrap()
+fn endpoint(address: &str) -> Endpoint {
+    Endpoint::from_shared(address.to_owned()).unwrap()
 }
 
 /// Somebody who calls one instance.
