@@ -47,7 +47,11 @@ async fn start(world: &World, interval: Duration, options: PoolerOptions) -> Poo
 }
 
 fn options(world: &World) -> PoolerOptions {
-    PoolerOptions::new("127.0.0.1:2".to_owned(), egress(&[world.cluster.port()]))
+    PoolerOptions {
+        // Whatever else the machine does, no instance changes hands by itself.
+        lease: Duration::from_mins(10),
+        ..PoolerOptions::new("127.0.0.1:2".to_owned(), egress(&[world.cluster.port()]))
+    }
 }
 
 /// Signs the world's own pooler off, which does not look by itself.
