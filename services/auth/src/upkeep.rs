@@ -30,7 +30,7 @@ pub struct UpkeepOptions {
     pub signing_key_lifetime: Duration,
     /// How long logins are kept that have ended, or whose tokens have all expired. Default: 30 days.
     pub keep_logins: Duration,
-    /// How long groups are kept that a provider gave which no instance has in its configuration. Default: 1 day.
+    /// How long groups and logins are kept that a provider gave which no instance has in its configuration. Default: 1 day.
     pub keep_unknown_providers: Duration,
 }
 
@@ -104,6 +104,8 @@ impl Upkeep {
         due("forgetting old revocations", revocations).await;
         let throttles = async { self.store.login_throttles().prune(THROTTLE.window * 2).await };
         due("forgetting old attempts to log in", throttles).await;
+        let attempts = async { self.store.login_attempts().prune(Duration::ZERO).await };
+        due("forgetting logins under way that nobody ended", attempts).await;
         let logins = async { self.store.logins().prune(self.options.keep_logins).await };
         due("forgetting old logins", logins).await;
         let providers = async {
@@ -112,7 +114,7 @@ impl Upkeep {
             known.forget(self.options.keep_unknown_providers).await
         };
         due(
-            "ending memberships of providers that are not configured any more",
+            "ending what providers gave that are not configured any more",
             providers,
         )
         .await;

@@ -163,14 +163,17 @@ impl Rights {
         }
     }
 
-    /// Keeps what is known, as of that revision, where the user owned the server. False where they did not.
-    pub(crate) fn keep_as_owner(&self, revision: i64) -> bool {
+    /// By what the user owned the server, as far as is known.
+    pub(crate) fn ownership(&self) -> Ownership {
+        self.current.lock().facts.ownership
+    }
+
+    /// Keeps what is known, as of that revision: the server is gone, and the session is its owner's.
+    pub(crate) fn keep(&self, revision: i64) {
         let mut current = self.current.lock();
         let mut facts = ServerFacts::clone(&current.facts);
         facts.revision = revision;
-        let owns = facts.ownership != Ownership::None;
         current.facts = Arc::new(facts);
-        owns
     }
 
     /// Whether the session may go on as it is, and how far its limits go then.

@@ -4,7 +4,7 @@
 //! `policy` in its transaction, and what is read here has the revision it was read at. So who compares revisions knows
 //! whether a decision still stands.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use domain::access::{
     Bound, Elevation, Grant, GrantLimits, Ownership, PermissionSet, Role, RoleName, ServerFacts, ServerPolicy,
@@ -187,6 +187,44 @@ impl AccessRules<'_> {
             Ok(((facts.user, server), facts))
         });
         facts.collect::<Result<_, Inconsistency>>().map_err(Into::into)
+    }
+
+    /// Which of these owners of servers that are gone could be ones still: who is not disabled, and where a group was the owner, is
+    /// in it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn still_owners(
+        &self,
+        owners: &[(UserId, Ownership)],
+    ) -> Result<HashSet<(UserId, Ownership)>, StoreError> {
+        let (users, groups): (Vec<Uuid>, Vec<Option<Uuid>>) = owners
+            .iter()
+            .filter_map(|(user, ownership)| match ownership {
+                Ownership::None => None,
+                Ownership::User => Some((user.as_uuid(), None)),
+                Ownership::Group(group) => Some((user.as_uuid(), Some(group.as_uuid()))),
+            })
+            .unzip();
+        let mut connection = self.store.acquire().await?;
+        let rows: Vec<(Uuid, Option<Uuid>)> = sqlx::query_as(concat!(
+            "SELECT p.user_id, p.group_id FROM unnest($1::uuid[], $2::uuid[]) AS p (user_id, group_id) \
+             JOIN pgmoor.users AS u ON u.id = p.user_id AND NOT u.disabled \
+             WHERE p.group_id IS NULL OR p.group_id IN ",
+            groups_of!("u.id"),
+        ))
+        .bind(users)
+        .bind(groups)
+        .fetch_all(&mut *connection)
+        .await?;
+        let owners = rows.into_iter().map(|(user, group)| {
+            let group = group.map(GroupId::from_uuid);
+            (
+                UserId::from_uuid(user),
+                group.map_or(Ownership::User, Ownership::Group),
+            )
+        });
+        Ok(owners.collect())
     }
 
     /// What the roles let users do that are bound to them or to their groups everywhere. Who has none is left out.

@@ -19,6 +19,7 @@ use crate::error::{Inconsistency, StoreError};
 use crate::page::{Cursor, Page, PageRequest};
 use crate::{Store, seconds};
 
+pub use snapshot::AuditSnapshot;
 pub use writers::{Writer, WriterSecret};
 
 macro_rules! words {
@@ -267,6 +268,9 @@ macro_rules! columns {
     };
 }
 
+// After the macro, which it uses.
+mod snapshot;
+
 /// The conditions of a [`Filter`], whose values are `$1` to `$9`.
 macro_rules! matches_filter {
     () => {
@@ -384,79 +388,6 @@ impl Audit<'_> {
             .fetch_one(&mut *connection)
             .await?;
         Ok(position)
-    }
-
-    /// The writer that comes after this one, among those that have records.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn next_writer(
-        &self,
-        after: Option<IncarnationId>,
-    ) -> Result<Option<IncarnationId>, StoreError> {
-        let mut connection = self.store.acquire().await?;
-        let writer: Option<Uuid> = sqlx::query_scalar(
-            "SELECT writer FROM pgmoor.audit_records WHERE $1::uuid IS NULL OR writer > $1 ORDER BY writer LIMIT 1",
-        )
-        .bind(after.map(IncarnationId::as_uuid))
-        .fetch_optional(&mut *connection)
-        .await?;
-        Ok(writer.map(IncarnationId::from_uuid))
-    }
-
-    /// The records of a writer's chain after one of them, at most `most`.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn chain(&self, writer: IncarnationId, after: i64, most: u16) -> Result<Vec<Kept>, StoreError> {
-        let mut connection = self.store.acquire().await?;
-        let rows = sqlx::query_as(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM pgmoor.audit_records AS r WHERE r.writer = $1 AND r.sequence > $2 ORDER BY r.sequence LIMIT $3"
-        ))
-        .bind(writer.as_uuid())
-        .bind(after)
-        .bind(i64::from(most))
-        .fetch_all(&mut *connection)
-        .await?;
-        read(rows)
-    }
-
-    /// Where retention cut a writer's chain, if it did.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn anchor(&self, writer: IncarnationId) -> Result<Option<Anchor>, StoreError> {
-        let mut connection = self.store.acquire().await?;
-        let row: Option<(i64, Vec<u8>, OffsetDateTime)> =
-            sqlx::query_as("SELECT sequence, hash, cut_time FROM pgmoor.audit_anchors WHERE writer = $1")
-                .bind(writer.as_uuid())
-                .fetch_optional(&mut *connection)
-                .await?;
-        let Some((sequence, hash, cut_time)) = row else {
-            return Ok(None);
-        };
-        let hash = hash
-            .try_into()
-            .map_err(|_| Inconsistency::new("audit_anchors", "hash", writer))?;
-        Ok(Some(Anchor {
-            writer,
-            sequence,
-            hash,
-            cut_time,
-        }))
-    }
-
-    /// The database's time.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn now(&self) -> Result<OffsetDateTime, StoreError> {
-        let mut connection = self.store.acquire().await?;
-        Ok(sqlx::query_scalar("SELECT clock_timestamp()")
-            .fetch_one(&mut *connection)
-            .await?)
     }
 
     /// Deletes records that arrived longer than `keep` ago, at least a day, from the beginning of each chain. At most `most`;

@@ -10,6 +10,8 @@ use sqlx::{Connection as _, PgConnection};
 use crate::administrators::{self, Administrator};
 use crate::counter::Counter;
 use crate::error::StoreError;
+use crate::logins::end_of_providers;
+use crate::revocations::{self, Subject};
 use crate::{Store, seconds};
 
 /// The providers that are known. Made by [`Store::known_providers`].
@@ -46,6 +48,7 @@ impl KnownProviders<'_> {
              SELECT substr(source, 6) FROM pgmoor.group_members WHERE source LIKE 'oidc:_%' \
              UNION SELECT administrator_provider FROM pgmoor.users WHERE administrator_provider IS NOT NULL \
              UNION SELECT provider FROM pgmoor.identity_groups \
+             UNION SELECT provider FROM pgmoor.logins WHERE end_time IS NULL AND provider IS NOT NULL \
              ON CONFLICT ON CONSTRAINT known_providers_pkey DO NOTHING",
         )
         .execute(&mut *connection)
@@ -54,7 +57,8 @@ impl KnownProviders<'_> {
     }
 
     /// Ends the memberships, and what else was given, of providers that no instance has had for `age`. Returns how many
-    /// memberships ended. Administrators that they made stop being ones, unless nobody else is.
+    /// memberships ended. Administrators that they made stop being ones, unless nobody else is. Logins that were begun at one end:
+    /// nobody can be asked about them any more.
     ///
     /// # Errors
     /// When the database fails.
@@ -73,6 +77,7 @@ impl KnownProviders<'_> {
         }
         // Users before their groups, as with their logins.
         let unmade = end_administrators(&mut tx, &gone).await?;
+        let logins = end_of_providers(&mut tx, &gone).await?;
         sqlx::query("DELETE FROM pgmoor.identity_groups WHERE provider = ANY ($1)")
             .bind(&gone)
             .execute(&mut *tx)
@@ -83,12 +88,15 @@ impl KnownProviders<'_> {
             .execute(&mut *tx)
             .await?
             .rows_affected();
+        let revoked: Vec<Subject> = logins.iter().copied().map(Subject::Login).collect();
+        revocations::append(&mut tx, &revoked).await?;
         if ended > 0 || unmade > 0 {
             // What is open is decided again.
             Counter::Policy.next(&mut tx).await?;
         }
         tx.commit().await?;
-        tracing::info!(providers = ?gone, memberships = ended, "what providers gave that are not configured any more has ended");
+        let logins = logins.len();
+        tracing::info!(providers = ?gone, memberships = ended, logins, "what providers gave that are not configured any more has ended");
         Ok(ended)
     }
 }

@@ -195,6 +195,22 @@ impl LoginAttempts<'_> {
         Ok(expires)
     }
 
+    /// Forgets attempts that expired longer than `age` ago, and with them what their providers gave. Beginning another one forgets
+    /// some too, but maybe nobody does. Returns how many there were.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune(&self, age: Duration) -> Result<u64, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let sql = "DELETE FROM pgmoor.login_attempts \
+                   WHERE expire_time < clock_timestamp() - make_interval(secs => $1)";
+        let done = sqlx::query(sql)
+            .bind(seconds(age))
+            .execute(&mut *connection)
+            .await?;
+        Ok(done.rows_affected())
+    }
+
     /// Takes the attempt with this state, if there is one of this provider that nobody took before.
     ///
     /// # Errors

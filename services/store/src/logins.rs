@@ -361,6 +361,22 @@ pub(crate) async fn end_all(
     Ok(ids.into_iter().map(LoginId::from_uuid).collect())
 }
 
+/// Ends all logins that were begun at these providers and returns those that had not ended.
+pub(crate) async fn end_of_providers(
+    tx: &mut PgConnection,
+    providers: &[String],
+) -> Result<Vec<LoginId>, sqlx::Error> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        "UPDATE pgmoor.logins SET end_time = clock_timestamp(), end_reason = $2 \
+         WHERE provider = ANY ($1) AND end_time IS NULL RETURNING id",
+    )
+    .bind(providers)
+    .bind(EndReason::Provider.name())
+    .fetch_all(tx)
+    .await?;
+    Ok(ids.into_iter().map(LoginId::from_uuid).collect())
+}
+
 /// True where the login had not ended.
 pub(crate) async fn end(tx: &mut PgConnection, id: LoginId, reason: EndReason) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(

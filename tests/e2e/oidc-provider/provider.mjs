@@ -24,6 +24,8 @@ function newKey() {
 let rotateTokens = false;
 let failUserinfo = false;
 let requests = {};
+// Requests for tokens that wait to be looked at, while they are held.
+let held;
 const cookieKey = randomUUID();
 let handle;
 
@@ -70,6 +72,13 @@ async function control(request, response) {
   if (order.rotateKey) build(newKey());
   if (order.rotateTokens !== undefined) rotateTokens = order.rotateTokens;
   if (order.failUserinfo !== undefined) failUserinfo = order.failUserinfo;
+  if (order.holdTokens === true) held ??= [];
+  if (order.holdTokens === false) {
+    const waiting = held ?? [];
+    held = undefined;
+    // Who has gone has asked for nothing.
+    for (const [asked, answer] of waiting) if (!asked.socket.destroyed) handle(asked, answer);
+  }
   const counted = requests;
   if (order.resetRequests) requests = {};
   response.setHeader('content-type', 'application/json');
@@ -87,6 +96,10 @@ createServer((request, response) => {
   if (failUserinfo && path === '/me') {
     response.statusCode = 503;
     response.end();
+    return;
+  }
+  if (held && path === '/token') {
+    held.push([request, response]);
     return;
   }
   handle(request, response);

@@ -21,6 +21,8 @@ pub struct Shared {
     pub takeover: Option<(String, String)>,
     /// What logins with providers need.
     pub logins: Option<Logins>,
+    /// The keys of `[audit]` as they are written; the defaults where not given.
+    pub audit: Option<String>,
 }
 
 /// What API instances need for logins with providers.
@@ -128,6 +130,9 @@ pub fn of_process(shared: &Shared, own: &Own<'_>) -> String {
             ("loopback_ports", format!("[{}]", ports.join(", "))),
         ],
     );
+    if let Some(audit) = &shared.audit {
+        text += &format!("[audit]\n{audit}\n\n");
+    }
     let mut telemetry = vec![
         ("log_format", quoted("json")),
         ("log_level", quoted(&shared.log_level)),

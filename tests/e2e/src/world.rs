@@ -53,6 +53,8 @@ pub struct WorldOptions {
     pub oidc: Option<OidcOptions>,
     /// Keeps what the world's callers are answered.
     pub recorder: Option<Recorder>,
+    /// The keys of `[audit]` as they are written; the defaults where not given.
+    pub audit: Option<String>,
 }
 
 /// What a world needs for logins with providers.
@@ -96,6 +98,7 @@ impl Default for WorldOptions {
             takeover: None,
             oidc: None,
             recorder: None,
+            audit: None,
         }
     }
 }
@@ -209,6 +212,7 @@ impl World {
             log_level: options.log_level.clone(),
             takeover: options.takeover.clone(),
             logins,
+            audit: options.audit.clone(),
         };
         let plan = Plan {
             directory: &directory,

@@ -1,6 +1,7 @@
 //! Logging in with OpenID providers: real ones, real browsers, two API instances behind nginx.
 
 pub(crate) mod arrangement;
+mod cancelled;
 mod claims;
 mod crowd;
 mod hostile;

@@ -9,6 +9,7 @@ use domain::clock::SystemClock;
 use domain::id::IncarnationId;
 use domain::random::SystemRandom;
 use harness::{Cluster, Database};
+use store::audit::AuditSnapshot;
 use store::{ConnectOptions, Store, migrate};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -72,9 +73,14 @@ impl World {
         process.end().await
     }
 
+    /// The trail as it stands.
+    pub(crate) async fn trail_now(&self) -> AuditSnapshot {
+        self.store.audit_snapshot().await.unwrap()
+    }
+
     /// Compares a chain with its hashes.
     pub(crate) async fn verify(&self, writer: IncarnationId) -> Result<Verifier, Broken> {
-        let audit = self.store.audit();
+        let mut audit = self.trail_now().await;
         let mut verifier = Verifier::new(audit.anchor(writer).await.unwrap().as_ref());
         let mut after = 0;
         loop {

@@ -26,7 +26,7 @@ fn appended(writer: IncarnationId, role: &str) -> String {
 
 async fn written(world: &World, process: &Process, count: usize) {
     eventually(DEADLINE, "the records are there", async || {
-        let kept = world.store.audit().chain(process.id, 0, 100).await.unwrap();
+        let kept = world.trail_now().await.chain(process.id, 0, 100).await.unwrap();
         (kept.len() >= count).then_some(()).ok_or(kept.len())
     })
     .await;
@@ -83,7 +83,7 @@ async fn process_writes_in_the_name_of_its_own_role_only() {
                     appended(writer, role)
                 };
                 let outcome = connection.batch_execute(&statement).await;
-                let entered = world.store.audit().writer(writer).await.unwrap();
+                let entered = world.trail_now().await.writer(writer).await.unwrap();
                 if role == own {
                     outcome.unwrap();
                     let entered = entered.expect("it is entered");
@@ -105,7 +105,7 @@ async fn process_writes_in_the_name_of_its_own_role_only() {
 async fn writer_is_entered_with_its_role_and_nobody_reads_what_it_shows() {
     let world = World::new().await;
     let id = world.trail(1).await;
-    let entered = world.store.audit().writer(id).await.unwrap().unwrap();
+    let entered = world.trail_now().await.writer(id).await.unwrap().unwrap();
     assert_eq!(entered.role, WriterRole::Pooler);
     let cluster = Cluster::shared().await;
     for group in ["pgmoor_api", "pgmoor_pooler", "pgmoor_worker"] {

@@ -59,7 +59,7 @@ pub const GRANTED: PermissionSet = PermissionSet::of(&[
 ]);
 
 /// How the server is the user's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ownership {
     /// It is not.
     None,

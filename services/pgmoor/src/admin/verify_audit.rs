@@ -1,4 +1,5 @@
-//! `pgmoor admin verify-audit`: goes along the chain of every writer and says whether anybody touched it.
+//! `pgmoor admin verify-audit`: goes along the chain of every writer, as all of them stood at one moment, and says whether anybody
+//! touched it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,7 +13,7 @@ use clap::Args;
 use config::Config;
 use data_encoding::HEXLOWER;
 use domain::id::IncarnationId;
-use store::Store;
+use store::audit::AuditSnapshot;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -72,14 +73,15 @@ pub(crate) async fn run(arguments: &Arguments, config: &Config) -> anyhow::Resul
         None => Heads::new(),
     };
     let store = database::connect(&config.config_database, "pgmoor admin").await?;
-    let now = store.audit().now().await?;
+    // All chains of one moment: what is written or reaches its retention meanwhile is not taken for damage.
+    let mut trail = store.audit_snapshot().await?;
     let (mut broken, mut unclosed, mut records, mut unrecorded) = (0_u32, 0_u32, 0, 0);
     let mut heads = Heads::new();
     let mut writer = None;
     let mut out = std::io::stdout().lock();
-    while let Some(next) = store.audit().next_writer(writer).await? {
+    while let Some(next) = trail.next_writer(writer).await? {
         writer = Some(next);
-        let report = verify(&store, next, known.get(&next).copied(), now).await?;
+        let report = verify(&mut trail, next, known.get(&next).copied()).await?;
         heads.insert(next, report.verifier.head());
         records += report.verifier.records;
         unrecorded += report.verifier.unrecorded;
@@ -94,7 +96,7 @@ pub(crate) async fn run(arguments: &Arguments, config: &Config) -> anyhow::Resul
     }
     for (writer, (sequence, _)) in known.iter().filter(|(writer, _)| !heads.contains_key(writer)) {
         // Retention takes a chain as a whole once all of it is old enough.
-        let anchor = store.audit().anchor(*writer).await?;
+        let anchor = trail.anchor(*writer).await?;
         if anchor.is_none_or(|anchor| anchor.sequence < *sequence) {
             broken += 1;
             writeln!(out, "{writer}: TAMPERED WITH: its {sequence} records are gone")?;
@@ -107,6 +109,7 @@ pub(crate) async fn run(arguments: &Arguments, config: &Config) -> anyhow::Resul
         heads.len()
     )?;
     out.flush()?;
+    drop(trail);
     store.close().await;
     if broken > 0 {
         bail!("the audit trail was tampered with: {broken} of its chains");
@@ -118,19 +121,17 @@ pub(crate) async fn run(arguments: &Arguments, config: &Config) -> anyhow::Resul
 }
 
 async fn verify(
-    store: &Store,
+    trail: &mut AuditSnapshot,
     writer: IncarnationId,
     known: Option<(i64, [u8; 32])>,
-    now: OffsetDateTime,
 ) -> anyhow::Result<Report> {
-    // Read before the chain: what is cut in between is cut again from a later anchor.
-    let anchor = store.audit().anchor(writer).await?;
+    let anchor = trail.anchor(writer).await?;
     let mut verifier = Verifier::new(anchor.as_ref());
     let (mut after, mut role, mut last, mut verdict) = (0, "", None, None);
     let mut seen_known =
         known.is_none_or(|(sequence, _)| anchor.is_some_and(|anchor| sequence <= anchor.sequence));
     'chain: loop {
-        let batch: Vec<Kept> = store.audit().chain(writer, after, BATCH).await?;
+        let batch: Vec<Kept> = trail.chain(writer, after, BATCH).await?;
         for kept in &batch {
             let record = &kept.record;
             role = record.writer_role.as_str();
@@ -157,7 +158,7 @@ async fn verify(
     if verdict.is_none() && !seen_known {
         verdict = known.map(|(sequence, _)| Verdict::Changed { sequence });
     }
-    let entered = store.audit().writer(writer).await?;
+    let entered = trail.writer(writer).await?;
     if verdict.is_none() {
         verdict = match &entered {
             None => Some(Verdict::Unknown),
@@ -167,7 +168,7 @@ async fn verify(
             Some(_) => None,
         };
     }
-    let is_live = last.is_some_and(|(_, arrived)| now - arrived < 3 * HEARTBEAT);
+    let is_live = last.is_some_and(|(_, arrived)| trail.taken() - arrived < 3 * HEARTBEAT);
     let verdict = verdict.unwrap_or(match (verifier.ended(), is_live) {
         (true, _) => Verdict::Ended,
         (false, true) => Verdict::Live,

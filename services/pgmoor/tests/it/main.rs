@@ -12,4 +12,5 @@ mod migrate;
 mod pooler;
 mod trust;
 mod up;
+mod verify_audit;
 mod world;

@@ -85,16 +85,37 @@ impl Pooler {
                 .into_iter()
                 .map(|(pair, facts)| (pair, Arc::new(facts)))
                 .collect();
+            let mut without_server = Vec::new();
             for session in stale {
                 match facts.get(&pair(session)) {
                     Some(facts) => session.facts.rights.renew(facts),
-                    // The server is gone. Its owner's sessions on it go on until they need another connection.
-                    None if session.facts.rights.keep_as_owner(revision) => {}
-                    None => self.end(session, LossCause::AccessRevoked),
+                    None => without_server.push(session),
                 }
             }
+            all &= self.keep_owners(&without_server, revision).await;
         }
         all
+    }
+
+    /// Ends sessions on servers that are gone, but those of their owners: they go on until they need another connection, or until
+    /// they would not own them any more. False where it cannot be read who would.
+    async fn keep_owners(&self, sessions: &[&Arc<Session>], revision: i64) -> bool {
+        if sessions.is_empty() {
+            return true;
+        }
+        let owner = |session: &Arc<Session>| (session.facts.owner, session.facts.rights.ownership());
+        let owners: Vec<_> = sessions.iter().map(|session| owner(session)).collect();
+        let access = self.0.store.access();
+        let Ok(Ok(still)) = timeout(PATIENCE, access.still_owners(&owners)).await else {
+            return false;
+        };
+        for (session, owner) in sessions.iter().zip(&owners) {
+            match still.contains(owner) {
+                true => session.facts.rights.keep(revision),
+                false => self.end(session, LossCause::AccessRevoked),
+            }
+        }
+        true
     }
 
     fn end_without_rights(&self) {

@@ -19,6 +19,7 @@ use rpc::server::v1::TestServerRequest;
 use sessions::{Sessions as _, UserToken};
 use store::grants::{GrantTerms, ServerGrant};
 use store::role_bindings::NewRoleBinding;
+use store::servers::ServerChange;
 use store::users::UserChange;
 use tonic::{Code, Status};
 
@@ -264,6 +265,31 @@ async fn grant_to_a_group_is_its_members() {
     shared.open_any().await.unwrap();
     groups.remove_member(id, shared.user, "oidc:corp").await.unwrap();
     shared.ends_soon(&shared.token, session).await;
+}
+
+#[tokio::test]
+async fn session_on_a_server_that_is_gone_ends_with_the_membership_by_which_it_was_owned() {
+    let shared = Shared::new().await;
+    let (world, owner) = (&shared.world, shared.world.server.owner_id);
+    let (groups, id) = (world.store.groups(), GroupId::generate(&SystemRandom));
+    groups.create(id, &"team".parse().unwrap()).await.unwrap();
+    groups.add_member(id, owner, "manual").await.unwrap();
+    let change = ServerChange {
+        owner: Some(Principal::Group(id)),
+        ..ServerChange::default()
+    };
+    let servers = world.store.servers();
+    servers.update(world.server.id, &change).await.unwrap();
+    shared.grant(&terms(Access::ReadWrite)).await;
+    let members = name(&world.try_open(world.open_request()).await.unwrap());
+    let others = name(&shared.open_any().await.unwrap());
+
+    servers.delete(world.server.id, None).await.unwrap();
+    shared.ends_soon(&shared.token, others).await;
+    // What a member of the owner has open goes on.
+    assert_eq!(world.value(members, "SELECT 1").await, "1");
+    groups.remove_member(id, owner, "manual").await.unwrap();
+    shared.ends_soon(&world.token, members).await;
 }
 
 #[tokio::test]

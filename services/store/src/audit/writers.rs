@@ -4,9 +4,10 @@ use std::fmt;
 
 use domain::id::IncarnationId;
 use domain::random::{self, Random};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::{Audit, WriterRole};
+use super::WriterRole;
 use crate::error::{Inconsistency, StoreError};
 
 /// What a process shows to add to its chain. It lives as long as the process and is kept nowhere; the config database has
@@ -43,27 +44,22 @@ pub struct Writer {
     pub begin_time: OffsetDateTime,
 }
 
-impl Audit<'_> {
-    /// A writer as it was entered. Nothing where none was.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn writer(&self, id: IncarnationId) -> Result<Option<Writer>, StoreError> {
-        let mut connection = self.store.acquire().await?;
-        let row: Option<(String, String, OffsetDateTime)> = sqlx::query_as(
-            "SELECT writer_role, login, begin_time FROM pgmoor.audit_writers WHERE writer = $1",
-        )
-        .bind(id.as_uuid())
-        .fetch_optional(&mut *connection)
-        .await?;
-        let Some((role, login, begin_time)) = row else {
-            return Ok(None);
-        };
-        let wrong = || Inconsistency::new("audit_writers", "writer_role", id);
-        Ok(Some(Writer {
-            role: WriterRole::parse(&role).ok_or_else(wrong)?,
-            login,
-            begin_time,
-        }))
-    }
+pub(super) async fn find(
+    connection: &mut PgConnection,
+    id: IncarnationId,
+) -> Result<Option<Writer>, StoreError> {
+    let row: Option<(String, String, OffsetDateTime)> =
+        sqlx::query_as("SELECT writer_role, login, begin_time FROM pgmoor.audit_writers WHERE writer = $1")
+            .bind(id.as_uuid())
+            .fetch_optional(connection)
+            .await?;
+    let Some((role, login, begin_time)) = row else {
+        return Ok(None);
+    };
+    let wrong = || Inconsistency::new("audit_writers", "writer_role", id);
+    Ok(Some(Writer {
+        role: WriterRole::parse(&role).ok_or_else(wrong)?,
+        login,
+        begin_time,
+    }))
 }

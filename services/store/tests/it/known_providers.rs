@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use domain::id::UserId;
+use domain::id::{LoginAttemptId, UserId};
 use domain::random::SystemRandom;
 use store::identities::{IdentityUser, ProvenIdentity};
+use store::login_attempts::NewLoginAttempt;
 use store::logins::{LoginOrigin, NewLogin, ProviderOrigin};
 use time::OffsetDateTime;
 
@@ -87,6 +88,84 @@ async fn administrators_that_a_provider_made_go_with_it_unless_they_are_the_last
     log_in(&world, "new", "bob", true).await;
     a_day_passes(&["new".to_owned()]).await;
     assert!(!is_administrator().await);
+}
+
+#[tokio::test]
+async fn logins_end_with_the_provider_that_they_were_begun_at_though_it_gave_nothing_else() {
+    let world = World::new().await;
+    let begin = async |provider: &str, subject: &str| {
+        let user = log_in(&world, provider, subject, false).await;
+        let origin = LoginOrigin {
+            provider: Some(ProviderOrigin {
+                provider: provider.to_owned(),
+                issuer: format!("https://{provider}.example.com"),
+                subject: subject.to_owned(),
+                provider_token: Some(vec![1]),
+            }),
+            ..LoginOrigin::default()
+        };
+        let new = NewLogin {
+            origin,
+            ..new_login(user, hash(), HOUR)
+        };
+        world.store.logins().start(new).await.unwrap().id
+    };
+    begin("old", "ann").await;
+    begin("new", "bob").await;
+    for given in ["group_members", "identity_groups"] {
+        world
+            .database
+            .execute(&format!("DELETE FROM pgmoor.{given}"))
+            .await;
+    }
+    let connection = world.database.connect().await;
+    let open = async || {
+        let sql = "SELECT provider FROM pgmoor.logins WHERE end_time IS NULL ORDER BY provider";
+        let rows = connection.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
+    };
+    // It was taken out while nothing ran: nobody ever said to have it.
+    let (known, new) = (world.store.known_providers(), ["new".to_owned()]);
+    known.see(&new).await.unwrap();
+    assert_eq!(known.forget(HOUR).await.unwrap(), 0);
+    assert_eq!(open().await, ["new", "old"]);
+    let aged = "UPDATE pgmoor.known_providers SET seen_time = seen_time - interval '2 hours'";
+    world.database.execute(aged).await;
+    known.see(&new).await.unwrap();
+    known.forget(HOUR).await.unwrap();
+    assert_eq!(open().await, ["new"]);
+    let revoked = "SELECT count(*) FROM pgmoor.revocations AS r JOIN pgmoor.logins AS l ON l.id = r.subject_id \
+                   WHERE l.end_reason = 'provider'";
+    let revoked: i64 = connection.query_one(revoked, &[]).await.unwrap().get(0);
+    assert_eq!(revoked, 1, "access tokens of the login");
+}
+
+#[tokio::test]
+async fn logins_under_way_are_forgotten_though_nobody_begins_another_one() {
+    let world = World::new().await;
+    let attempts = world.store.login_attempts();
+    let begin = async || {
+        let new = NewLoginAttempt {
+            id: LoginAttemptId::generate(&SystemRandom),
+            provider: "old".to_owned(),
+            state_hash: None,
+            code_challenge: "c".to_owned(),
+            confirmation_code: "c".to_owned(),
+            redirect_uri: None,
+            sealed: vec![1],
+            lifetime: HOUR,
+            poll_interval: None,
+            client_name: None,
+            address: None,
+        };
+        attempts.create(new).await.unwrap();
+    };
+    begin().await;
+    assert_eq!(attempts.prune(Duration::ZERO).await.unwrap(), 0);
+    let aged = "UPDATE pgmoor.login_attempts SET expire_time = clock_timestamp()";
+    world.database.execute(aged).await;
+    assert_eq!(attempts.prune(HOUR).await.unwrap(), 0);
+    assert_eq!(attempts.prune(Duration::ZERO).await.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -78,6 +78,7 @@ pub(crate) async fn arrange_in(
 }
 
 /// A login that a client has begun.
+#[derive(Clone)]
 pub(super) struct Begun {
     pub(super) verifier: String,
     pub(super) started: StartLoginResponse,

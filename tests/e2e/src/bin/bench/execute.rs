@@ -16,7 +16,7 @@ use crate::report::{median, ratio, table, whole};
 
 const SESSIONS: [usize; 3] = [1, 8, 32];
 /// Accounts to choose from.
-const ACCOUNTS: usize = 100_000;
+pub(crate) const ACCOUNTS: usize = 100_000;
 
 /// Does one thing again and again on a connection of its own.
 pub(crate) type Job = Box<dyn FnMut(usize) -> BoxFuture<'static, anyhow::Result<()>> + Send>;

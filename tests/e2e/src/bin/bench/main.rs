@@ -10,6 +10,7 @@
     reason = "a program whose output is what it is for"
 )]
 
+mod audit;
 mod authentication;
 mod echo;
 mod execute;
@@ -20,7 +21,7 @@ mod stream;
 
 use std::process::ExitCode;
 
-use e2e::world::{Scale, set_budget};
+use e2e::world::{Caller, Scale, set_budget};
 use e2e::{World, WorldOptions};
 use harness::ClusterOptions;
 
@@ -28,10 +29,10 @@ use harness::ClusterOptions;
 const BUDGET: i32 = 120;
 
 const USAGE: &str = "\
-Usage: script/bench [--quick] [sessions | authentication | execute | sharing | stream]
+Usage: script/bench [--quick] [sessions | authentication | execute | audit | sharing | stream]
 
-Measures sessions, authentication, Execute, shared backends and streaming on this machine and prints Markdown; or one of them. Takes
-some minutes.
+Measures sessions, authentication, Execute, the audit trail, shared backends and streaming on this machine and prints Markdown; or
+one of them. Takes some minutes.
 
   --quick  one short round of everything, to see that it works; its numbers mean nothing";
 
@@ -52,6 +53,7 @@ enum Part {
     Sessions,
     Authentication,
     Execute,
+    Audit,
     Sharing,
     Stream,
 }
@@ -85,6 +87,7 @@ async fn main() -> ExitCode {
             "sessions" => only = Some(Part::Sessions),
             "authentication" => only = Some(Part::Authentication),
             "execute" => only = Some(Part::Execute),
+            "audit" => only = Some(Part::Audit),
             "sharing" => only = Some(Part::Sharing),
             "stream" => only = Some(Part::Stream),
             other => {
@@ -104,7 +107,7 @@ async fn main() -> ExitCode {
 
 async fn run(effort: Effort, only: Option<Part>) -> anyhow::Result<()> {
     eprintln!("Starting PostgreSQL twice, a pooler, an API instance and nginx ...");
-    let world = World::start(WorldOptions {
+    let options = WorldOptions {
         apis: 1,
         workers: 0,
         target_cluster: ClusterOptions::default()
@@ -117,12 +120,11 @@ async fn run(effort: Effort, only: Option<Part>) -> anyhow::Result<()> {
         // As an operator would run it; one line per call is part of what a call costs.
         log_level: "info".to_owned(),
         ..WorldOptions::default()
-    })
-    .await;
+    };
+    let world = World::start(options.clone()).await;
     let caller = world.superuser().await;
     let server = world.register_target(caller.a()).await;
-    // So that the budget is not what is measured.
-    set_budget(caller.a(), &server, BUDGET, 5).await?;
+    give_room(&caller, &server).await?;
 
     report::machine(&world).await?;
     let wanted = |part| only.is_none_or(|only| only == part);
@@ -135,6 +137,9 @@ async fn run(effort: Effort, only: Option<Part>) -> anyhow::Result<()> {
     if wanted(Part::Execute) {
         execute::measure(&world, &caller, &server, effort).await?;
     }
+    if wanted(Part::Audit) {
+        audit::measure(&world, &caller, &server, options, effort).await?;
+    }
     if wanted(Part::Sharing) {
         sharing::measure(&world, &caller, &server, effort).await?;
     }
@@ -142,4 +147,9 @@ async fn run(effort: Effort, only: Option<Part>) -> anyhow::Result<()> {
         stream::measure(&world, &caller, &server, effort).await?;
     }
     Ok(())
+}
+
+/// So that the budget is not what is measured.
+async fn give_room(caller: &Caller, server: &str) -> anyhow::Result<()> {
+    Ok(set_budget(caller.a(), server, BUDGET, 5).await?)
 }
