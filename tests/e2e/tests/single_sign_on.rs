@@ -6,6 +6,7 @@ mod crowd;
 mod hostile;
 mod outages;
 mod spine;
+mod streams;
 mod terminal;
 mod trail;
 mod vouching;

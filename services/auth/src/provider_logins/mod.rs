@@ -14,6 +14,7 @@ mod confirm;
 mod exchange;
 mod record;
 mod refresh;
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,7 @@ pub use callback::{CallbackEnd, CallbackQuery};
 pub use collect::Collected;
 pub use confirm::{Confirmation, Decided, Decision};
 pub use exchange::ExchangedToken;
+pub use streams::StreamChecks;
 
 use crate::error::AuthError;
 use crate::login_failure::{LoginFailure, of_resolving};

@@ -1,6 +1,7 @@
 //! Going on with a login that was begun with a provider, and ending it there too.
 //!
-//! Invariant: what the provider says of somebody is asked again with their refreshes, at most once an interval. A login ends by what
+//! Invariant: what the provider says of somebody is asked again with their refreshes, and while they have streams open, at most
+//! once an interval. A login ends by what
 //! the provider says of its person. A provider that is away, or that we cannot ask as we are configured, stops nobody who is logged
 //! in, until the grace is over.
 
@@ -107,7 +108,7 @@ impl ProviderLogins {
     }
 
     /// A provider that rotates its tokens gives another one, which is kept also where the client goes away meanwhile.
-    async fn check_to_the_end(
+    pub(super) async fn check_to_the_end(
         self: &Arc<Self>,
         session: ProviderSession,
         overdue: bool,
