@@ -8,6 +8,7 @@ mod outages;
 mod spine;
 mod streams;
 mod terminal;
+mod throttles;
 mod trail;
 mod vouching;
 mod workloads;

@@ -55,6 +55,19 @@ const BY_ADDRESS: ThrottlePolicy = ThrottlePolicy {
     window: Duration::from_secs(15 * 60),
 };
 
+/// What came from one address and is nothing we gave out: refresh tokens, states, answers. Counted when it was found out, so that
+/// nobody who brings what is right is refused for what others at the address bring.
+const WRONG_BY_ADDRESS: ThrottlePolicy = ThrottlePolicy {
+    limit: 200,
+    window: Duration::from_secs(15 * 60),
+};
+
+/// Times that one token of a workload is exchanged. The processes of a job may share one.
+const BY_WORKLOAD_TOKEN: ThrottlePolicy = ThrottlePolicy {
+    limit: 60,
+    window: Duration::from_secs(15 * 60),
+};
+
 /// Questions for the end of logins from one address: each waits long, and others are answered at once.
 const POLLS_BY_ADDRESS: ThrottlePolicy = ThrottlePolicy {
     limit: 10_000,
@@ -326,18 +339,22 @@ impl ProviderLogins {
         policy: ThrottlePolicy,
     ) -> Result<(), AuthError> {
         let key = format!("{what}:{}", block(address.unwrap_or("unknown")));
-        let attempt = self.parts.store.login_throttles().attempt(&key, policy).await;
+        self.count_under(&key, policy).await
+    }
+
+    async fn count_under(&self, key: &str, policy: ThrottlePolicy) -> Result<(), AuthError> {
+        let attempt = self.parts.store.login_throttles().attempt(key, policy).await;
         match attempt.map_err(|error| self.store_error("counting a login", &error))? {
             Attempt::Allowed => Ok(()),
             Attempt::Throttled { retry_after } => Err(AuthError::LoginThrottled { retry_after }),
         }
     }
 
-    /// Forgets what was counted, after a call that succeeded.
-    async fn forget(&self, what: &str, address: Option<&str>) {
+    /// Does not count a call that succeeded; those that failed stay counted.
+    async fn take_back(&self, what: &str, address: Option<&str>) {
         let key = format!("{what}:{}", block(address.unwrap_or("unknown")));
-        if let Err(error) = self.parts.store.login_throttles().clear(&key).await {
-            tracing::warn!(%error, "the calls before one that succeeded still count");
+        if let Err(error) = self.parts.store.login_throttles().take_back(&key).await {
+            tracing::warn!(%error, "a call that succeeded still counts");
         }
     }
 
