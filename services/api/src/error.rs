@@ -112,6 +112,9 @@ pub(crate) enum Error {
     /// What the call was let in by was taken away while it went on.
     #[error("what this call was allowed by has been taken away")]
     AccessRevoked,
+    /// A person's API token is to make another one.
+    #[error("API tokens are made with a login: log in")]
+    LoginNeeded,
     /// The caller would decide upon what they asked for.
     #[error("nobody approves what they asked for themselves")]
     SelfApproval,

@@ -48,7 +48,9 @@ mod user;
 
 use std::sync::Arc;
 
-use ::auth::{AuthLayer, Logins, Passwords, ProviderLogins, TokenVerifier, UnknownMethodPermission};
+use ::auth::{
+    AuthLayer, Logins, Passwords, ProviderLogins, StreamChecks, TokenVerifier, UnknownMethodPermission,
+};
 use ::sessions::Sessions;
 use ::sessions::pools::Pools;
 use ::storage::{Artifacts, UserFiles};
@@ -148,6 +150,7 @@ pub struct Api {
     routes: Routes,
     http_port: HttpPort,
     expiry: Expiry,
+    stream_checks: StreamChecks,
     drain: CancellationToken,
 }
 
@@ -173,6 +176,7 @@ impl Api {
             trusted_hops: trusted_hops.clone(),
             kept: Arc::default(),
         };
+        let stream_checks = StreamChecks::new(provider_logins.clone(), parts.verifier.clone());
         let expiry = Expiry {
             store: parts.store.clone(),
             audit: audit.clone(),
@@ -209,6 +213,7 @@ impl Api {
             routes,
             http_port,
             expiry,
+            stream_checks,
             drain,
         })
     }
@@ -232,6 +237,11 @@ impl Api {
     /// Writes down which elevations are over until `stop`. Must run, as a tracked task, while the API serves.
     pub fn expire_elevations(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         self.expiry.clone().run(stop)
+    }
+
+    /// Asks providers after those who have streams open, until `stop`. Must run, as a tracked task, while the API serves.
+    pub fn check_streams(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        self.stream_checks.clone().run(stop)
     }
 
     /// Keeps the settings up to date until `stop`. Must run, as a tracked task, while the API serves.

@@ -77,6 +77,7 @@ pub(crate) fn status(error: Error, random: &dyn Random) -> Status {
         Error::EscalationDenied => {
             error::plain(Code::PermissionDenied, ErrorReason::EscalationDenied, message)
         }
+        Error::LoginNeeded => error::plain(Code::PermissionDenied, ErrorReason::LoginNeeded, message),
         Error::AccessRevoked => error::plain(Code::PermissionDenied, ErrorReason::AccessRevoked, message),
         Error::SelfApproval => error::plain(Code::PermissionDenied, ErrorReason::SelfApproval, message),
         Error::ElevationState { state } => with_metadata(

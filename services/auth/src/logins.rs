@@ -236,7 +236,7 @@ impl Logins {
         Ok(())
     }
 
-    /// Makes a token for automation. With no `lifetime` it lives until it is revoked.
+    /// Makes a token for automation. With no `lifetime` it lives until it is revoked, and no longer than `not_after`.
     ///
     /// # Errors
     /// [`AuthError::TokenRevoked`] where the user is gone, [`AuthError::Unavailable`].
@@ -245,6 +245,7 @@ impl Logins {
         user: UserId,
         display_name: DisplayName,
         lifetime: Option<Duration>,
+        not_after: Option<OffsetDateTime>,
     ) -> Result<ApiTokenGrant, AuthError> {
         let (token, hash) = new_api_token(&*self.random);
         let new = NewApiToken {
@@ -253,6 +254,7 @@ impl Logins {
             hash,
             display_name,
             lifetime,
+            not_after,
         };
         match self.store.api_tokens().create(new).await {
             Ok(api_token) => Ok(ApiTokenGrant { token, api_token }),

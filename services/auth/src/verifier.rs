@@ -9,13 +9,14 @@
 mod following;
 mod policy;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use domain::access::{Caller, CredentialKind};
 use domain::clock::Clock;
-use domain::id::UserId;
+use domain::id::{LoginId, UserId};
 use domain::random::Random;
 use ed25519_dalek::VerifyingKey;
 use store::api_tokens::FoundApiToken;
@@ -30,6 +31,8 @@ use tokio::time::{Instant, timeout};
 use crate::access_token::{AccessToken, Unverified};
 use crate::bearer::MAX_TOKEN_BYTES;
 use crate::error::AuthError;
+use crate::login_failure::LoginFailure;
+use crate::open_streams::OpenStreams;
 use crate::secret_token::{api_token_hash, hash, is_api_token};
 use crate::signing_key::{KeyId, UnusableKey};
 use crate::standing::{ApiTokenState, Known, KnownApiToken, Standing, UserState};
@@ -94,6 +97,7 @@ pub struct TokenVerifier {
     options: VerifierOptions,
     keys: VerifyingKeys,
     standing: Standing,
+    streams: OpenStreams,
     lookups: Semaphore,
     /// The revision of the last revocation that was heard of. Held while following, so that one follows at a
     /// time.
@@ -118,6 +122,7 @@ impl TokenVerifier {
         let verifier = Self {
             keys: VerifyingKeys::read(store.clone()).await?,
             standing: Standing::new(options.capacity),
+            streams: OpenStreams::default(),
             lookups: Semaphore::new(LOOKUPS),
             heard: Mutex::new(0),
             deaf: AtomicBool::new(false),
@@ -150,11 +155,18 @@ impl TokenVerifier {
 
     /// Ends when an open stream of the caller must end, with the reason: the user was disabled, the login or
     /// token revoked, the token expired. An access token may expire [`VerifierOptions::stream_grace`]
-    /// earlier.
+    /// earlier; where the provider that its login was begun with is silent for too long, it may not.
     pub fn watch(self: &Arc<Self>, caller: &Caller) -> impl Future<Output = AuthError> + Send + use<> {
         let (verifier, caller) = (Arc::clone(self), caller.clone());
         let mut changed = self.changed.subscribe();
+        let open = match caller.credential {
+            CredentialKind::AccessToken { login } if caller.provider.is_some() => {
+                Some(self.streams.enter(login))
+            }
+            _ => None,
+        };
         async move {
+            let _open = open;
             loop {
                 changed.borrow_and_update();
                 if let Err(reason) = verifier.check_open(&caller) {
@@ -163,6 +175,18 @@ impl TokenVerifier {
                 // Woken early by a revocation; otherwise the clock is looked at.
                 let _ = timeout(TICK, changed.changed()).await;
             }
+        }
+    }
+
+    /// The logins begun with a provider that have streams open.
+    pub(crate) fn logins_with_streams(&self) -> Vec<LoginId> {
+        self.streams.logins()
+    }
+
+    /// Of these logins, and no others, the provider has said nothing for longer than it may.
+    pub(crate) fn note_silent(&self, logins: &HashSet<LoginId>) {
+        if self.streams.note_silent(logins) {
+            self.changed.send_replace(());
         }
     }
 
@@ -181,8 +205,15 @@ impl TokenVerifier {
         let end = caller
             .expires
             .and_then(|expires| expires.checked_add(grace.try_into().ok()?));
-        match end {
-            Some(end) if self.clock.now() >= end => Err(AuthError::TokenExpired),
+        let now = self.clock.now();
+        match caller.credential {
+            _ if end.is_some_and(|end| now >= end) => Err(AuthError::TokenExpired),
+            // Who would come back for another token would get none.
+            CredentialKind::AccessToken { login }
+                if caller.expires.is_some_and(|expires| now >= expires) && self.streams.is_silent(login) =>
+            {
+                Err(LoginFailure::ProviderUnavailable.into())
+            }
             _ => Ok(()),
         }
     }

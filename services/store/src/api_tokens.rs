@@ -48,6 +48,8 @@ pub struct NewApiToken {
     pub display_name: DisplayName,
     /// How long it lives; `None` until it is revoked.
     pub lifetime: Option<Duration>,
+    /// When it expires at the latest, whatever its lifetime.
+    pub not_after: Option<OffsetDateTime>,
 }
 
 /// What a presented token turned out to be.
@@ -132,7 +134,7 @@ impl ApiTokens<'_> {
         let mut connection = self.store.acquire().await?;
         let row: ApiTokenRow = sqlx::query_as(
             "INSERT INTO pgmoor.api_tokens (id, user_id, hash, display_name, expire_time) \
-             VALUES ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5)) \
+             VALUES ($1, $2, $3, $4, least(clock_timestamp() + make_interval(secs => $5), $6)) \
              RETURNING id, user_id, display_name, create_time, expire_time, revoke_time, last_use_time",
         )
         .bind(new.id.as_uuid())
@@ -140,6 +142,7 @@ impl ApiTokens<'_> {
         .bind(new.hash.as_slice())
         .bind(new.display_name.as_str())
         .bind(new.lifetime.map(seconds))
+        .bind(new.not_after)
         .fetch_one(&mut *connection)
         .await?;
         Ok(row.try_into()?)

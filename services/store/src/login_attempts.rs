@@ -8,7 +8,8 @@ mod confirmation;
 use std::time::Duration;
 
 use domain::id::{LoginAttemptId, UserId};
-use sqlx::Connection as _;
+use domain::source_address;
+use sqlx::{Connection as _, PgConnection};
 use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -152,7 +153,8 @@ impl Store {
 }
 
 impl LoginAttempts<'_> {
-    /// Begins an attempt and says when it expires. Forgets some that have expired.
+    /// Begins an attempt and says when it expires. Forgets some that have expired, and one of the network with most of them where
+    /// there are as many as there may be: whoever begins too many loses their own.
     ///
     /// # Errors
     /// [`CreateLoginAttemptError::TooMany`].
@@ -168,14 +170,14 @@ impl LoginAttempts<'_> {
         let under_way: i64 = sqlx::query_scalar("SELECT count(*) FROM pgmoor.login_attempts")
             .fetch_one(&mut *tx)
             .await?;
-        if under_way >= MAX_UNDER_WAY {
+        if under_way >= MAX_UNDER_WAY && !make_room(&mut tx).await? {
             return Err(CreateLoginAttemptError::TooMany);
         }
         let expires = sqlx::query_scalar(
             "INSERT INTO pgmoor.login_attempts (id, provider, state_hash, code_challenge, confirmation_code, \
-             redirect_uri, sealed, expire_time, poll_interval, next_poll_time, client_name, address) \
+             redirect_uri, sealed, expire_time, poll_interval, next_poll_time, client_name, address, network) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp() + make_interval(secs => $8), \
-             make_interval(secs => $9), clock_timestamp() + make_interval(secs => $9), $10, $11) \
+             make_interval(secs => $9), clock_timestamp() + make_interval(secs => $9), $10, $11, $12) \
              RETURNING expire_time",
         )
         .bind(new.id.as_uuid())
@@ -188,7 +190,8 @@ impl LoginAttempts<'_> {
         .bind(seconds(new.lifetime))
         .bind(new.poll_interval.map(seconds))
         .bind(new.client_name)
-        .bind(new.address)
+        .bind(&new.address)
+        .bind(new.address.as_deref().map(source_address::network))
         .fetch_one(&mut *tx)
         .await?;
         tx.commit().await?;
@@ -380,6 +383,20 @@ impl LoginAttempts<'_> {
             },
         ))
     }
+}
+
+/// Ends the oldest attempt of the network with most of them, one that no browser came back to if there is one. False where somebody
+/// else is at it.
+async fn make_room(tx: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "DELETE FROM pgmoor.login_attempts WHERE id = (SELECT id FROM pgmoor.login_attempts \
+         WHERE network IS NOT DISTINCT FROM (SELECT network FROM pgmoor.login_attempts GROUP BY network \
+                                             ORDER BY count(*) DESC LIMIT 1) \
+         ORDER BY claim_time IS NOT NULL, create_time LIMIT 1 FOR UPDATE SKIP LOCKED)",
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
 }
 
 #[derive(sqlx::FromRow)]

@@ -15,6 +15,9 @@ use crate::revocations::{self, Subject};
 use crate::vouching::deny;
 use crate::{Store, seconds};
 
+/// Longer than whoever asks a provider takes: until then it may say yes.
+const LONGEST_CHECK: Duration = Duration::from_secs(20);
+
 /// A login that was begun at a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderSession {
@@ -43,6 +46,19 @@ pub enum ProviderCheck {
     Overdue(ProviderSession),
     /// It was asked a moment ago, has not answered, and has vouched for nobody for longer than it may.
     Silent,
+}
+
+/// How a login stands with the provider it was begun at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderStanding {
+    /// The provider has vouched for it lately.
+    Good,
+    /// The provider is to be asked.
+    Due,
+    /// The provider was asked a moment ago, has not answered, and has vouched for nobody for longer than it may.
+    Silent,
+    /// There is nothing to ask with, and the login is as old as such a one may become.
+    TooOld,
 }
 
 /// What logins know of their providers. Made by [`Store::provider_sessions`].
@@ -119,6 +135,78 @@ impl ProviderSessions<'_> {
         } else {
             ProviderCheck::NotDue
         })
+    }
+
+    /// The same for a login, whatever became of its refresh tokens.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn take_check_of(
+        &self,
+        login: LoginId,
+        interval: Duration,
+        grace: Duration,
+    ) -> Result<ProviderCheck, StoreError> {
+        let mut connection = self.store.acquire().await?;
+        let row: Option<Row> = sqlx::query_as(
+            "UPDATE pgmoor.logins SET provider_check_time = clock_timestamp() \
+             WHERE id = $1 AND end_time IS NULL AND provider_token IS NOT NULL \
+             AND provider_check_time + make_interval(secs => $2) <= clock_timestamp() \
+             RETURNING id, user_id, provider, issuer, subject, provider_token, \
+             provider_confirm_time + make_interval(secs => $3) <= clock_timestamp()",
+        )
+        .bind(login.as_uuid())
+        .bind(seconds(interval))
+        .bind(seconds(grace))
+        .fetch_optional(&mut *connection)
+        .await?;
+        Ok(match row {
+            Some(row) if row.6 => ProviderCheck::Overdue(session(row)),
+            Some(row) => ProviderCheck::Due(session(row)),
+            None => ProviderCheck::NotDue,
+        })
+    }
+
+    /// How these logins stand, those that have ended or were not begun at a provider left out. `interval` and `grace` are those of
+    /// [`ProviderSessions::take_check`], `age` is how old a login may become that there is nothing to ask with.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn standings(
+        &self,
+        logins: &[LoginId],
+        interval: Duration,
+        grace: Duration,
+        age: Duration,
+    ) -> Result<Vec<(LoginId, ProviderStanding)>, StoreError> {
+        let ids: Vec<Uuid> = logins.iter().map(|login| login.as_uuid()).collect();
+        let mut connection = self.store.acquire().await?;
+        let rows: Vec<(Uuid, bool, bool, bool, bool)> = sqlx::query_as(
+            "SELECT id, provider_token IS NOT NULL, \
+             coalesce(provider_check_time + make_interval(secs => $2) <= clock_timestamp(), false), \
+             coalesce(provider_check_time > provider_confirm_time \
+                      AND provider_check_time + make_interval(secs => $5) <= clock_timestamp() \
+                      AND provider_confirm_time + make_interval(secs => $3) <= clock_timestamp(), false), \
+             create_time + make_interval(secs => $4) <= clock_timestamp() \
+             FROM pgmoor.logins WHERE id = ANY ($1) AND end_time IS NULL AND provider IS NOT NULL",
+        )
+        .bind(ids)
+        .bind(seconds(interval))
+        .bind(seconds(grace))
+        .bind(seconds(age))
+        .bind(seconds(LONGEST_CHECK))
+        .fetch_all(&mut *connection)
+        .await?;
+        let standing = |(id, has_token, due, silent, old)| {
+            let standing = match () {
+                () if has_token && due => ProviderStanding::Due,
+                () if has_token && silent => ProviderStanding::Silent,
+                () if !has_token && old => ProviderStanding::TooOld,
+                () => ProviderStanding::Good,
+            };
+            (LoginId::from_uuid(id), standing)
+        };
+        Ok(rows.into_iter().map(standing).collect())
     }
 
     /// The login with this unused refresh token, where it was begun at a provider `after` ago or earlier, and there is nothing to

@@ -33,9 +33,14 @@ pub(super) async fn login_with_password(
 pub(super) async fn refresh_token(
     api: &Context,
     request: RefreshTokenRequest,
+    origin: &LoginOrigin,
 ) -> Result<RefreshTokenResponse, Error> {
     let refresh_token = SecretString::from(request.refresh_token);
-    let pair = api.provider_logins.refresh(&api.logins, &refresh_token).await?;
+    let address = origin.address.as_deref();
+    let pair = api
+        .provider_logins
+        .refresh(&api.logins, &refresh_token, address)
+        .await?;
     Ok(RefreshTokenResponse {
         tokens: Some(convert::token_pair(&pair)),
     })

@@ -89,8 +89,8 @@ rpcs! {
         &self,
         request: Request<proto::RefreshTokenRequest>,
     ) -> Result<Response<proto::RefreshTokenResponse>, Status> {
-        let seen = request.extensions().get::<Seen>().cloned();
-        let answer = login::refresh_token(&self.0, request.into_inner()).await;
+        let (seen, origin) = (request.extensions().get::<Seen>().cloned(), origin::of(&request));
+        let answer = login::refresh_token(&self.0, request.into_inner(), &origin).await;
         let tokens = answer.as_ref().ok().and_then(|answer| answer.tokens.as_ref());
         recognised::note(&self.0, seen, tokens).await;
         self.0.answer(answer)

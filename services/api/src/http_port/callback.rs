@@ -1,5 +1,6 @@
 //! GET /oidc/callback/{provider}.
 
+use ::auth::AuthError;
 use ::auth::provider_logins::{CallbackEnd, CallbackQuery};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
@@ -35,6 +36,7 @@ pub(super) async fn callback(
             StatusCode::FORBIDDEN,
             &format!("The login failed: {failure}. Begin it again."),
         ),
+        Err(AuthError::LoginThrottled { retry_after }) => pages::throttled(retry_after),
         Err(error) => {
             tracing::warn!(%error, "a login cannot end");
             pages::failed(

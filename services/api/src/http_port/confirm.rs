@@ -3,6 +3,7 @@
 //! Invariant: it counts from the browser that was asked only. It brings what the page has and what a cookie has, each of them once,
 //! and a browser that says it comes from another site is not listened to.
 
+use ::auth::AuthError;
 use ::auth::provider_logins::{Confirmation, Decided, Decision};
 use axum::body::Bytes;
 use axum::extract::State;
@@ -71,6 +72,7 @@ pub(super) async fn confirm(State(port): State<HttpPort>, request: Parts, body: 
             StatusCode::FORBIDDEN,
             "No login waits for this answer any more. Begin it again.",
         ),
+        Err(AuthError::LoginThrottled { retry_after }) => pages::throttled(retry_after),
         Err(error) => {
             tracing::warn!(%error, "a login cannot be confirmed");
             pages::failed(

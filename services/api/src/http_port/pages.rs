@@ -1,10 +1,12 @@
 //! What a browser is shown: static pages, with headers that let them do nothing but answer a question of ours.
 
+use std::time::Duration;
+
 use ::auth::provider_logins::Confirmation;
 use axum::body::Body;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
@@ -96,6 +98,19 @@ pub(super) fn back_to_client(uri: &str, code: &str) -> Response {
 /// The login failed. `text` is ours.
 pub(super) fn failed(status: StatusCode, text: &str) -> Response {
     page(status, "You are not logged in", &format!("<p>{text}</p>"))
+}
+
+/// Too many of what was wrong came from where the browser is.
+pub(super) fn throttled(retry_after: Duration) -> Response {
+    let mut response = failed(
+        StatusCode::TOO_MANY_REQUESTS,
+        "Too many logins that there are not were asked for from your address. Wait a while, and begin yours again.",
+    );
+    let seconds = retry_after.as_secs().saturating_add(1);
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
 }
 
 /// There is nothing here.

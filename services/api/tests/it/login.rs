@@ -117,6 +117,34 @@ async fn logout_takes_effect_on_the_other_instance() {
 }
 
 #[tokio::test]
+async fn wrong_refresh_tokens_are_throttled_and_nobody_who_brings_a_right_one() {
+    let world = World::start().await;
+    let tokens = world.a.tokens(ADMIN).await;
+    let refresh = async |refresh_token: &str| {
+        let request = RefreshTokenRequest {
+            refresh_token: refresh_token.to_owned(),
+        };
+        world.a.anonymous().auth().refresh_token(request).await
+    };
+    let wrong = format!("{}A", &tokens.refresh_token[..tokens.refresh_token.len() - 1]);
+    assert_fails(
+        refresh(&wrong).await,
+        Code::Unauthenticated,
+        ErrorReason::TokenInvalid,
+    );
+    let counted = "UPDATE pgmoor.login_throttles SET attempts = 1000 WHERE key LIKE 'refresh-token:%'";
+    let connection = world.database.connect().await;
+    assert_eq!(connection.execute(counted, &[]).await.unwrap(), 1);
+    let throttled = assert_fails(
+        refresh(&wrong).await,
+        Code::ResourceExhausted,
+        ErrorReason::LoginThrottled,
+    );
+    assert!(throttled.get_details_retry_info().is_some());
+    refresh(&tokens.refresh_token).await.unwrap();
+}
+
+#[tokio::test]
 async fn api_token_lives_until_it_is_revoked() {
     let world = World::start().await;
     let admin = world.a.login(ADMIN).await;

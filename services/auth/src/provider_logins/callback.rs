@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use store::login_attempts::{ClaimedLoginAttempt, LoginOutcome};
 
-use super::{Confirmation, Going, ProviderLogins};
+use super::{Confirmation, Going, ProviderLogins, WRONG_BY_ADDRESS};
 use crate::error::AuthError;
 use crate::login_failure::LoginFailure;
 use crate::login_key::Purpose;
@@ -52,7 +52,7 @@ impl ProviderLogins {
     /// Goes on with a login whose browser came back from `provider`. What became of it is written down for its collector.
     ///
     /// # Errors
-    /// [`AuthError::Unavailable`].
+    /// [`AuthError::Unavailable`]; [`AuthError::LoginThrottled`] where too many unknown states came from the address.
     pub async fn callback(
         self: &Arc<Self>,
         provider: &str,
@@ -69,6 +69,8 @@ impl ProviderLogins {
         let claimed = self.parts.store.login_attempts().claim(provider, &hash).await;
         let Some(attempt) = claimed.map_err(|error| self.store_error("claiming a login", &error))? else {
             self.record_callback(provider, &query.address, None, &unknown);
+            self.count("callback", Some(&query.address), WRONG_BY_ADDRESS)
+                .await?;
             return Ok(unknown);
         };
         // The code works once: a browser that goes away now must not lose what it is exchanged for.

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use store::login_attempts::{ClaimedLoginAttempt, DecidedLoginAttempt, SecretHash};
 
-use super::{Admitted, CallbackEnd, ProviderLogins};
+use super::{Admitted, CallbackEnd, ProviderLogins, WRONG_BY_ADDRESS};
 use crate::error::AuthError;
 use crate::login_failure::LoginFailure;
 
@@ -86,7 +86,7 @@ impl ProviderLogins {
     /// Takes the answer, once.
     ///
     /// # Errors
-    /// [`AuthError::Unavailable`].
+    /// [`AuthError::Unavailable`]; [`AuthError::LoginThrottled`] where too many answers to nothing came from the address.
     pub async fn decide(
         &self,
         token: &SecretString,
@@ -106,6 +106,7 @@ impl ProviderLogins {
         let decided = decided.map_err(|error| self.store_error("writing a login down", &error))?;
         let Some(attempt) = decided else {
             self.record_browser("confirm", "", address, None, Some(&LoginFailure::Unknown));
+            self.count("confirm", Some(address), WRONG_BY_ADDRESS).await?;
             return Ok(Decided::Unknown);
         };
         let failure = (outcome == Decided::Declined).then_some(&LoginFailure::Declined);

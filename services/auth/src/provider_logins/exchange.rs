@@ -1,13 +1,15 @@
 //! A workload's own token for one of a service account.
 
+use data_encoding::HEXLOWER;
 use domain::id::UserId;
 use domain::username::Username;
 use oidc::ProviderError;
 use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
 use store::logins::LoginOrigin;
 use time::OffsetDateTime;
 
-use super::{BY_ADDRESS, ProviderLogins};
+use super::{BY_ADDRESS, BY_WORKLOAD_TOKEN, ProviderLogins};
 use crate::error::AuthError;
 use crate::login_failure::LoginFailure;
 use crate::logins::Logins;
@@ -46,6 +48,8 @@ impl ProviderLogins {
             tracing::warn!(%error, "a workload's token is not exchanged");
             LoginFailure::from(error)
         })?;
+        // Each time is a login, and the token is good for as long as its issuer says.
+        self.count_under(&key_of(token), BY_WORKLOAD_TOKEN).await?;
         let username: Username = rule
             .service_account
             .parse()
@@ -57,11 +61,20 @@ impl ProviderLogins {
         let address = origin.address.clone();
         let (pair, _) = logins.begin_once(user, origin).await?;
         // What counts is what failed since: a machine with many jobs has one address.
-        self.forget("exchange-token", address.as_deref()).await;
+        self.take_back("exchange-token", address.as_deref()).await;
         Ok(ExchangedToken {
             user,
             access_token: pair.access_token,
             expire_time: pair.access_token_expires,
         })
     }
+}
+
+/// What a token is counted under: what was signed of it, for a signature can be written in more than one way.
+fn key_of(token: &SecretString) -> String {
+    let signed = token
+        .expose_secret()
+        .rsplit_once('.')
+        .map_or("", |(signed, _)| signed);
+    format!("exchange-token-of:{}", HEXLOWER.encode(&Sha256::digest(signed)))
 }

@@ -14,6 +14,7 @@ mod confirm;
 mod exchange;
 mod record;
 mod refresh;
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,7 @@ pub use callback::{CallbackEnd, CallbackQuery};
 pub use collect::Collected;
 pub use confirm::{Confirmation, Decided, Decision};
 pub use exchange::ExchangedToken;
+pub use streams::StreamChecks;
 
 use crate::error::AuthError;
 use crate::login_failure::{LoginFailure, of_resolving};
@@ -51,6 +53,19 @@ use crate::login_key_ring::LoginKeyRing;
 /// Attempts from one address, and the time they are counted in. Generous, since a balancer or an office has one address.
 const BY_ADDRESS: ThrottlePolicy = ThrottlePolicy {
     limit: 1000,
+    window: Duration::from_secs(15 * 60),
+};
+
+/// What came from one address and is nothing we gave out: refresh tokens, states, answers. Counted when it was found out, so that
+/// nobody who brings what is right is refused for what others at the address bring.
+const WRONG_BY_ADDRESS: ThrottlePolicy = ThrottlePolicy {
+    limit: 200,
+    window: Duration::from_secs(15 * 60),
+};
+
+/// Times that one token of a workload is exchanged. The processes of a job may share one.
+const BY_WORKLOAD_TOKEN: ThrottlePolicy = ThrottlePolicy {
+    limit: 60,
     window: Duration::from_secs(15 * 60),
 };
 
@@ -325,18 +340,22 @@ impl ProviderLogins {
         policy: ThrottlePolicy,
     ) -> Result<(), AuthError> {
         let key = format!("{what}:{}", block(address.unwrap_or("unknown")));
-        let attempt = self.parts.store.login_throttles().attempt(&key, policy).await;
+        self.count_under(&key, policy).await
+    }
+
+    async fn count_under(&self, key: &str, policy: ThrottlePolicy) -> Result<(), AuthError> {
+        let attempt = self.parts.store.login_throttles().attempt(key, policy).await;
         match attempt.map_err(|error| self.store_error("counting a login", &error))? {
             Attempt::Allowed => Ok(()),
             Attempt::Throttled { retry_after } => Err(AuthError::LoginThrottled { retry_after }),
         }
     }
 
-    /// Forgets what was counted, after a call that succeeded.
-    async fn forget(&self, what: &str, address: Option<&str>) {
+    /// Does not count a call that succeeded; those that failed stay counted.
+    async fn take_back(&self, what: &str, address: Option<&str>) {
         let key = format!("{what}:{}", block(address.unwrap_or("unknown")));
-        if let Err(error) = self.parts.store.login_throttles().clear(&key).await {
-            tracing::warn!(%error, "the calls before one that succeeded still count");
+        if let Err(error) = self.parts.store.login_throttles().take_back(&key).await {
+            tracing::warn!(%error, "a call that succeeded still counts");
         }
     }
 

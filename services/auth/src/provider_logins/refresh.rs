@@ -1,6 +1,7 @@
 //! Going on with a login that was begun with a provider, and ending it there too.
 //!
-//! Invariant: what the provider says of somebody is asked again with their refreshes, at most once an interval. A login ends by what
+//! Invariant: what the provider says of somebody is asked again with their refreshes, and while they have streams open, at most
+//! once an interval. A login ends by what
 //! the provider says of its person. A provider that is away, or that we cannot ask as we are configured, stops nobody who is logged
 //! in, until the grace is over.
 
@@ -14,7 +15,7 @@ use store::logins::TokenHash;
 use store::provider_sessions::{ProviderCheck, ProviderSession};
 use tokio::time::timeout;
 
-use super::ProviderLogins;
+use super::{ProviderLogins, WRONG_BY_ADDRESS};
 use crate::error::AuthError;
 use crate::login_failure::LoginFailure;
 use crate::logins::{Logins, TokenPair};
@@ -29,12 +30,14 @@ impl ProviderLogins {
     /// Exchanges a refresh token for the next pair, asking the provider first where it is time to.
     ///
     /// # Errors
-    /// As [`Logins::refresh`]; [`LoginFailure::EndedByProvider`]; [`LoginFailure::ProviderUnavailable`] where the provider has
+    /// As [`Logins::refresh`]; [`AuthError::LoginThrottled`] where too many that were none came from the address;
+    /// [`LoginFailure::EndedByProvider`]; [`LoginFailure::ProviderUnavailable`] where the provider has
     /// been away for too long.
     pub async fn refresh(
         self: &Arc<Self>,
         logins: &Logins,
         refresh_token: &SecretString,
+        address: Option<&str>,
     ) -> Result<TokenPair, AuthError> {
         if let Some(hash) = refresh_token_hash(refresh_token.expose_secret()) {
             let options = self.parts.options;
@@ -49,7 +52,11 @@ impl ProviderLogins {
                 ProviderCheck::Overdue(session) => self.check_to_the_end(session, true).await?,
             }
         }
-        logins.refresh(refresh_token).await
+        let refreshed = logins.refresh(refresh_token).await;
+        if let Err(AuthError::TokenInvalid) = &refreshed {
+            self.count("refresh-token", address, WRONG_BY_ADDRESS).await?;
+        }
+        refreshed
     }
 
     /// Ends a login whose provider gave nothing to ask it with, once it is as old as such a one may become.
@@ -107,7 +114,7 @@ impl ProviderLogins {
     }
 
     /// A provider that rotates its tokens gives another one, which is kept also where the client goes away meanwhile.
-    async fn check_to_the_end(
+    pub(super) async fn check_to_the_end(
         self: &Arc<Self>,
         session: ProviderSession,
         overdue: bool,

@@ -15,7 +15,7 @@ async fn api_token_stands_for_its_owner_until_it_is_revoked() {
     let user = world.user("robot", false).await;
     let grant = world
         .logins
-        .create_api_token(user.id, "ci".parse().unwrap(), None)
+        .create_api_token(user.id, "ci".parse().unwrap(), None, None)
         .await
         .unwrap();
     assert!(grant.token.expose_secret().starts_with("pgma_"));
@@ -53,7 +53,7 @@ async fn token_of_another_user_cannot_be_revoked() {
     );
     let grant = world
         .logins
-        .create_api_token(owner.id, "ci".parse().unwrap(), None)
+        .create_api_token(owner.id, "ci".parse().unwrap(), None, None)
         .await
         .unwrap();
     assert_eq!(
@@ -70,7 +70,7 @@ async fn api_token_expires() {
     let minute = std::time::Duration::from_secs(60);
     let grant = world
         .logins
-        .create_api_token(user.id, "ci".parse().unwrap(), Some(minute))
+        .create_api_token(user.id, "ci".parse().unwrap(), Some(minute), None)
         .await
         .unwrap();
     world.accept(&grant.token).await;
@@ -97,12 +97,12 @@ async fn open_stream_ends_with_its_api_token() {
     let minute = std::time::Duration::from_secs(60);
     let expiring = world
         .logins
-        .create_api_token(user.id, "a".parse().unwrap(), Some(minute))
+        .create_api_token(user.id, "a".parse().unwrap(), Some(minute), None)
         .await
         .unwrap();
     let revoked = world
         .logins
-        .create_api_token(user.id, "b".parse().unwrap(), None)
+        .create_api_token(user.id, "b".parse().unwrap(), None, None)
         .await
         .unwrap();
     let mut expiring = Box::pin(world.pooler.watch(&*world.accept(&expiring.token).await));
@@ -130,7 +130,7 @@ async fn flood_of_unknown_tokens_does_not_push_a_good_one_out() {
     let user = world.user("robot", false).await;
     let grant = world
         .logins
-        .create_api_token(user.id, "ci".parse().unwrap(), None)
+        .create_api_token(user.id, "ci".parse().unwrap(), None, None)
         .await
         .unwrap();
     let small = VerifierOptions {

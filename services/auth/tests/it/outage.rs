@@ -23,12 +23,12 @@ async fn outage_of_the_config_database_keeps_the_known_and_admits_no_unseen_api_
     let month = std::time::Duration::from_secs(30 * 86400);
     let known = world
         .logins
-        .create_api_token(alice.id, "known".parse().unwrap(), Some(month))
+        .create_api_token(alice.id, "known".parse().unwrap(), Some(month), None)
         .await
         .unwrap();
     let unseen = world
         .logins
-        .create_api_token(alice.id, "unseen".parse().unwrap(), None)
+        .create_api_token(alice.id, "unseen".parse().unwrap(), None, None)
         .await
         .unwrap();
     world.accept(&of_alice.access_token).await;

@@ -57,7 +57,7 @@ async fn token_of_a_new_user(world: &World, number: usize) -> SecretString {
     let user = world.api_store.users().create(new).await.unwrap();
     let grant = world
         .logins
-        .create_api_token(user.id, "ci".parse().unwrap(), None);
+        .create_api_token(user.id, "ci".parse().unwrap(), None, None);
     grant.await.unwrap().token
 }
 

@@ -16,7 +16,7 @@ async fn disabled_user_is_refused_everywhere_and_their_tokens_stay_dead() {
     let pair = world.login("alice").await;
     let grant = world
         .logins
-        .create_api_token(user.id, "ci".parse().unwrap(), None)
+        .create_api_token(user.id, "ci".parse().unwrap(), None, None)
         .await
         .unwrap();
     world.accept(&pair.access_token).await;
@@ -66,7 +66,7 @@ async fn new_password_ends_logins_and_no_api_tokens() {
     let pair = world.login("alice").await;
     let grant = world
         .logins
-        .create_api_token(user.id, "ci".parse().unwrap(), None)
+        .create_api_token(user.id, "ci".parse().unwrap(), None, None)
         .await
         .unwrap();
     world.accept(&pair.access_token).await;
@@ -150,7 +150,7 @@ async fn feed_stops_when_it_is_told_to_and_has_noted_the_use_of_tokens() {
     let user = world.user("robot", false).await;
     let grant = world
         .logins
-        .create_api_token(user.id, "ci".parse().unwrap(), None)
+        .create_api_token(user.id, "ci".parse().unwrap(), None, None)
         .await
         .unwrap();
     world.accept(&grant.token).await;

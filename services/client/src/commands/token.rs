@@ -29,9 +29,9 @@ Examples:
         #[arg(long, value_name = "USER")]
         user: Option<String>,
     },
-    /// List your tokens, newest first
+    /// List tokens, newest first
     List {
-        /// The service account whose tokens are listed, its name or users/{user}; without it, you
+        /// The user whose tokens are listed, a login name or users/{user}; without it, you
         #[arg(long, value_name = "USER")]
         user: Option<String>,
     },

@@ -211,6 +211,11 @@ pub(crate) async fn start(
         elevations.await;
         Ok(())
     });
+    let stream_checks = api.check_streams(lifecycle.retiring());
+    lifecycle.background("the checks of streams", async move {
+        stream_checks.await;
+        Ok(())
+    });
     if let Some(listener) = http_listener {
         let http = api.serve_http(listener, lifecycle.stopping());
         lifecycle.serve("the HTTP port", async move {

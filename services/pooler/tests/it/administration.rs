@@ -47,7 +47,11 @@ impl Administered {
         };
         let user = world.store.users().create(new).await.unwrap();
         let label = "test".parse().unwrap();
-        let grant = world.logins.create_api_token(user.id, label, None).await.unwrap();
+        let grant = world
+            .logins
+            .create_api_token(user.id, label, None, None)
+            .await
+            .unwrap();
         Self {
             administrator: UserToken(grant.token),
             world,

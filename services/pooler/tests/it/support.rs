@@ -373,7 +373,7 @@ async fn user(store: &Store, logins: &Logins, name: &str) -> (UserId, UserToken)
     };
     let user = store.users().create(new).await.unwrap();
     let grant = logins
-        .create_api_token(user.id, "test".parse().unwrap(), None)
+        .create_api_token(user.id, "test".parse().unwrap(), None, None)
         .await
         .unwrap();
     (user.id, UserToken(grant.token))

@@ -19,6 +19,7 @@ fn new_token(user_id: UserId, lifetime: Option<Duration>) -> NewApiToken {
         hash: hash(),
         display_name: "ci".parse().unwrap(),
         lifetime,
+        not_after: None,
     }
 }
 

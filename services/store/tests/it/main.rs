@@ -14,6 +14,7 @@ mod instance_owners;
 mod instances;
 mod known_providers;
 mod limits;
+mod login_attempts;
 mod login_throttles;
 mod logins;
 mod migrate;

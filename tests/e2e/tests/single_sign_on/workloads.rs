@@ -211,6 +211,28 @@ async fn token_of_a_workload_becomes_one_of_its_service_account() {
 }
 
 #[tokio::test]
+async fn token_of_a_workload_is_exchanged_a_number_of_times_and_failures_stay_counted() {
+    let issuer = Issuer::start().await;
+    let world = arrange(&issuer).await;
+    let client = world.anonymous();
+    let token = issuer.token(&header(), &issuer.claims());
+    let refused = exchange(&client, "nonsense").await;
+    reason::expect(refused, Code::Unauthenticated, ErrorReason::LoginTokenInvalid);
+    exchange(&client, &token).await.unwrap();
+    let database = world.config_database().database().connect().await;
+    let failures = "SELECT attempts FROM pgmoor.login_throttles WHERE key LIKE 'exchange-token:%'";
+    let failures: i32 = database.query_one(failures, &[]).await.unwrap().get(0);
+    assert_eq!(failures, 1, "the one that failed");
+
+    let counted = "UPDATE pgmoor.login_throttles SET attempts = 1000 WHERE key LIKE 'exchange-token-of:%'";
+    assert_eq!(database.execute(counted, &[]).await.unwrap(), 1);
+    let refused = exchange(&client, &token).await;
+    reason::expect(refused, Code::ResourceExhausted, ErrorReason::LoginThrottled);
+    let another = issuer.token(&header(), &with(&issuer.claims(), "jti", json!("2")));
+    exchange(&client, &another).await.unwrap();
+}
+
+#[tokio::test]
 async fn tokens_that_cannot_be_believed_are_refused_each() {
     let issuer = Issuer::start().await;
     let world = arrange(&issuer).await;
