@@ -34,8 +34,11 @@ pub struct LogOptions {
     pub capacity: usize,
     /// What follows when there are as many.
     pub when_full: WhenFull,
-    /// How often they are written: what a crash may lose.
+    /// How often they are written.
     pub flush_interval: Duration,
+    /// Where calls are refused when there is no room: how old a record may become that is not written, before they are. What a
+    /// crash loses is no older.
+    pub loss_window: Duration,
     /// What is kept of statements.
     pub statement_text: StatementText,
 }
@@ -46,6 +49,7 @@ impl Default for LogOptions {
             capacity: 10_000,
             when_full: WhenFull::Count,
             flush_interval: Duration::from_secs(1),
+            loss_window: Duration::from_secs(10),
             statement_text: StatementText::Fingerprint,
         }
     }
@@ -53,7 +57,7 @@ impl Default for LogOptions {
 
 /// There is no room for a record, and calls are to be refused then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the audit trail has no room: the config database does not take its records")]
+#[error("the audit trail has no room: the config database does not take its records, or not fast enough")]
 pub struct Unavailable;
 
 /// The trail of a process. Clones are the same one.
@@ -85,6 +89,8 @@ pub struct Figures {
     pub suppressed: u64,
     /// Records that wait, or are about to come.
     pub buffered: usize,
+    /// How long ago the oldest record came that is not written yet.
+    pub oldest: Option<Duration>,
 }
 
 impl fmt::Debug for AuditLog {
@@ -107,7 +113,11 @@ impl AuditLog {
         let writer = IncarnationId::generate(random.as_ref());
         let secret = WriterSecret::generate(random.as_ref());
         let log = Self(Arc::new(Shared {
-            buffer: Mutex::new(Buffer::new(options.capacity, options.when_full)),
+            buffer: Mutex::new(Buffer::new(
+                options.capacity,
+                options.when_full,
+                options.loss_window,
+            )),
             denials: Mutex::default(),
             wake: Notify::new(),
             clock,
@@ -127,7 +137,12 @@ impl AuditLog {
     /// # Errors
     /// Where there is none and calls are to be refused then.
     pub fn reserve(&self) -> Result<Place, Unavailable> {
-        let room = self.0.buffer.lock().keep().map_err(|_| Unavailable)?;
+        let room = self
+            .0
+            .buffer
+            .lock()
+            .keep(Instant::now())
+            .map_err(|_| Unavailable)?;
         Ok(Place {
             log: self.clone(),
             room: Some(room),
@@ -185,18 +200,23 @@ impl AuditLog {
     #[must_use]
     pub fn figures(&self) -> Figures {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (buffered, oldest) = {
+            let buffer = self.0.buffer.lock();
+            (buffer.used(), buffer.oldest(Instant::now()))
+        };
         Figures {
             written: count(&self.0.written),
             unrecorded: count(&self.0.unrecorded),
             suppressed: count(&self.0.suppressed),
-            buffered: self.0.buffer.lock().used(),
+            buffered,
+            oldest,
         }
     }
 
     fn put(&self, room: Room, mut entry: Entry) {
         tidy(&mut entry);
         let mut buffer = self.0.buffer.lock();
-        if !buffer.put(room, entry) {
+        if !buffer.put(room, entry, Instant::now()) {
             self.0.unrecorded.fetch_add(1, Ordering::Relaxed);
         }
         let is_batch = buffer.waiting() >= BATCH;

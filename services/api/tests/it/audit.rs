@@ -284,6 +284,7 @@ async fn full_trail_refuses_calls_that_must_be_recorded_and_no_others() {
         options: LogOptions {
             capacity: 3,
             when_full: WhenFull::Refuse,
+            loss_window: Duration::from_secs(3600),
             ..LogOptions::default()
         },
         is_written: false,
