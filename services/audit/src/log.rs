@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::clock::Clock;
@@ -72,7 +72,6 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: LogOptions,
     random: Arc<dyn Random>,
-    policy_revision: AtomicI64,
     pub(crate) written: AtomicU64,
     pub(crate) unrecorded: AtomicU64,
     pub(crate) suppressed: AtomicU64,
@@ -123,7 +122,6 @@ impl AuditLog {
             clock,
             options,
             random,
-            policy_revision: AtomicI64::new(0),
             written: AtomicU64::new(0),
             unrecorded: AtomicU64::new(0),
             suppressed: AtomicU64::new(0),
@@ -173,15 +171,7 @@ impl AuditLog {
     /// A record that begins now.
     #[must_use]
     pub fn entry(&self, kind: Kind) -> Entry {
-        Entry {
-            policy_revision: self.0.policy_revision.load(Ordering::Relaxed),
-            ..Entry::new(kind, self.0.clock.now())
-        }
-    }
-
-    /// The revision of the policies that calls are decided by from now on. An older one that is heard of late is left.
-    pub fn set_policy_revision(&self, revision: i64) {
-        self.0.policy_revision.fetch_max(revision, Ordering::Relaxed);
+        Entry::new(kind, self.0.clock.now())
     }
 
     /// What is kept of a statement.
