@@ -165,7 +165,7 @@ async fn read(api: &Context, caller: &Caller, id: ServerId) -> Result<(Server, S
     let rules = api.store.access();
     let facts = Box::pin(rules.server_facts(caller.user, id)).await?;
     let facts = facts.ok_or_else(|| no_server(id))?;
-    api.audit.set_policy_revision(facts.revision);
+    caller.decided_by.read(facts.revision);
     Ok((server, facts))
 }
 
@@ -179,6 +179,7 @@ async fn of_others(
     let rules = api.store.access();
     let facts = Box::pin(rules.server_facts(caller.user, server)).await?;
     let facts = facts.ok_or_else(&missing)?;
+    caller.decided_by.read(facts.revision);
     let decision = decide(&facts, None, facts.read_time);
     if !decision.permissions.contains(seen) {
         return Err(missing());

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use audit::AuditLog;
 use auth::{Bearer, Logins, Passwords, ProviderLogins, TokenVerifier};
 use domain::access::{Caller, Permission};
 use domain::egress::EgressPolicy;
@@ -31,7 +30,6 @@ pub(crate) struct Context {
     pub(crate) logins: Logins,
     pub(crate) provider_logins: Arc<ProviderLogins>,
     pub(crate) passwords: Passwords,
-    pub(crate) audit: AuditLog,
     pub(crate) sessions: Arc<dyn Sessions>,
     pub(crate) pools: Arc<dyn Pools>,
     pub(crate) egress: Arc<EgressPolicy>,

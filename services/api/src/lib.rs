@@ -187,7 +187,6 @@ impl Api {
             logins: parts.logins,
             provider_logins,
             passwords: parts.passwords,
-            audit: audit.clone(),
             sessions: parts.sessions,
             pools: parts.pools,
             egress: parts.egress,

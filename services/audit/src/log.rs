@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::clock::Clock;
@@ -35,8 +35,11 @@ pub struct LogOptions {
     pub capacity: usize,
     /// What follows when there are as many.
     pub when_full: WhenFull,
-    /// How often they are written: what a crash may lose.
+    /// How often they are written.
     pub flush_interval: Duration,
+    /// Where calls are refused when there is no room: how old a record may become that is not written, before they are. What a
+    /// crash loses is no older.
+    pub loss_window: Duration,
     /// What is kept of statements.
     pub statement_text: StatementText,
 }
@@ -47,6 +50,7 @@ impl Default for LogOptions {
             capacity: 10_000,
             when_full: WhenFull::Count,
             flush_interval: Duration::from_secs(1),
+            loss_window: Duration::from_secs(10),
             statement_text: StatementText::Fingerprint,
         }
     }
@@ -54,7 +58,7 @@ impl Default for LogOptions {
 
 /// There is no room for a record, and calls are to be refused then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the audit trail has no room: the config database does not take its records")]
+#[error("the audit trail has no room: the config database does not take its records, or not fast enough")]
 pub struct Unavailable;
 
 /// The trail of a process. Clones are the same one.
@@ -69,7 +73,6 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: LogOptions,
     random: Arc<dyn Random>,
-    policy_revision: AtomicI64,
     pub(crate) written: AtomicU64,
     pub(crate) unrecorded: AtomicU64,
     pub(crate) suppressed: AtomicU64,
@@ -94,6 +97,8 @@ pub struct Figures {
     pub suppressed: u64,
     /// Records that wait, or are about to come.
     pub buffered: usize,
+    /// How long ago the oldest record came that is not written yet.
+    pub oldest: Option<Duration>,
 }
 
 impl fmt::Debug for AuditLog {
@@ -116,13 +121,16 @@ impl AuditLog {
         let writer = IncarnationId::generate(random.as_ref());
         let secret = WriterSecret::generate(random.as_ref());
         let log = Self(Arc::new(Shared {
-            buffer: Mutex::new(Buffer::new(options.capacity, options.when_full)),
+            buffer: Mutex::new(Buffer::new(
+                options.capacity,
+                options.when_full,
+                options.loss_window,
+            )),
             denials: Mutex::default(),
             wake: Notify::new(),
             clock,
             options,
             random,
-            policy_revision: AtomicI64::new(0),
             written: AtomicU64::new(0),
             unrecorded: AtomicU64::new(0),
             suppressed: AtomicU64::new(0),
@@ -136,7 +144,12 @@ impl AuditLog {
     /// # Errors
     /// Where there is none and calls are to be refused then.
     pub fn reserve(&self) -> Result<Place, Unavailable> {
-        let room = self.0.buffer.lock().keep().map_err(|_| Unavailable)?;
+        let room = self
+            .0
+            .buffer
+            .lock()
+            .keep(Instant::now())
+            .map_err(|_| Unavailable)?;
         Ok(Place {
             log: self.clone(),
             room: Some(room),
@@ -175,15 +188,7 @@ impl AuditLog {
     /// A record that begins now.
     #[must_use]
     pub fn entry(&self, kind: Kind) -> Entry {
-        Entry {
-            policy_revision: self.0.policy_revision.load(Ordering::Relaxed),
-            ..Entry::new(kind, self.0.clock.now())
-        }
-    }
-
-    /// The revision of the policies that calls are decided by from now on. An older one that is heard of late is left.
-    pub fn set_policy_revision(&self, revision: i64) {
-        self.0.policy_revision.fetch_max(revision, Ordering::Relaxed);
+        Entry::new(kind, self.0.clock.now())
     }
 
     /// What is kept of a statement.
@@ -202,18 +207,23 @@ impl AuditLog {
     #[must_use]
     pub fn figures(&self) -> Figures {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (buffered, oldest) = {
+            let buffer = self.0.buffer.lock();
+            (buffer.used(), buffer.oldest(Instant::now()))
+        };
         Figures {
             written: count(&self.0.written),
             unrecorded: count(&self.0.unrecorded),
             suppressed: count(&self.0.suppressed),
-            buffered: self.0.buffer.lock().used(),
+            buffered,
+            oldest,
         }
     }
 
     fn put(&self, room: Room, mut entry: Entry, receipt: Option<oneshot::Sender<()>>) {
         tidy(&mut entry);
         let mut buffer = self.0.buffer.lock();
-        if !buffer.put(room, Waiting { entry, receipt }) {
+        if !buffer.put(room, Waiting { entry, receipt }, Instant::now()) {
             self.0.unrecorded.fetch_add(1, Ordering::Relaxed);
         }
         let is_batch = buffer.waiting() >= BATCH;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use domain::access::{Caller, CredentialKind};
+use domain::access::{Caller, CredentialKind, DecidedBy};
 use domain::clock::Clock;
 use domain::id::{LoginId, UserId};
 use domain::random::Random;
@@ -297,8 +297,9 @@ impl TokenVerifier {
     }
 
     /// Lets the caller in, unless a revocation was heard of while the user was looked up.
-    fn admit(&self, caller: Caller) -> Result<Arc<Caller>, AuthError> {
+    fn admit(&self, mut caller: Caller) -> Result<Arc<Caller>, AuthError> {
         self.standing.check_caller(&caller)?;
+        caller.decided_by = DecidedBy::at(self.policy.borrow().revision);
         Ok(Arc::new(caller))
     }
 
@@ -417,5 +418,6 @@ fn caller(
         provider: None,
         issued,
         expires,
+        decided_by: DecidedBy::default(),
     }
 }

@@ -5,6 +5,7 @@
 //! user.
 
 mod binding;
+mod decided_by;
 mod decision;
 mod elevation;
 mod grant_limits;
@@ -22,6 +23,7 @@ use crate::id::{ApiTokenId, LoginId, UserId};
 use crate::name::Identifier;
 
 pub use binding::{Principal, RoleName, Scope};
+pub use decided_by::DecidedBy;
 pub use decision::{
     Bound, Decision, Denial, GRANTED, Grant, OWNED, Ownership, Reason, Rule, SERVER_PERMISSIONS, ServerFacts,
     USE, decide,
@@ -387,6 +389,8 @@ pub struct Caller {
     pub issued: OffsetDateTime,
     /// When the credential expires; `None` where it lives until it is revoked.
     pub expires: Option<OffsetDateTime>,
+    /// By which rules the call is decided.
+    pub decided_by: DecidedBy,
 }
 
 impl Caller {
@@ -433,6 +437,7 @@ mod tests {
             provider: None,
             issued: OffsetDateTime::UNIX_EPOCH,
             expires: None,
+            decided_by: DecidedBy::default(),
         }
     }
 

@@ -185,6 +185,7 @@ impl AuditedOpening {
                 self.entry.session.clone_from(&session.name);
                 self.entry.database.clone_from(&session.database);
                 self.entry.role.clone_from(&session.username);
+                self.entry.policy_revision = session.policy_revision;
                 rpc::error::code_name(tonic::Code::Ok).clone_into(&mut self.entry.outcome);
             }
             Err(status) => {
@@ -207,6 +208,7 @@ impl AuditedOpening {
 fn describe(entry: &mut Entry, caller: &Caller) {
     entry.user_id = Some(caller.user);
     entry.username.clone_from(&caller.username);
+    entry.policy_revision = caller.decided_by.revision();
     entry.provider = caller.provider.clone().unwrap_or_default();
     entry.credential = match caller.credential {
         CredentialKind::AccessToken { login } => format!("logins/{login}"),

@@ -172,6 +172,7 @@ impl Drop for OpenCall {
 fn describe(entry: &mut Entry, caller: &Caller) {
     entry.user_id = Some(caller.user);
     entry.username.clone_from(&caller.username);
+    entry.policy_revision = caller.decided_by.revision();
     entry.provider = caller.provider.clone().unwrap_or_default();
     entry.credential = match caller.credential {
         CredentialKind::AccessToken { login } => format!("logins/{login}"),

@@ -52,6 +52,10 @@ pub(super) async fn request_elevation(
             _ => auth::AuthError::PermissionMissing { permission: use_it }.into(),
         })?;
     }
+    // Whoever decides reads it, and the audit trail names it: nobody names another's. The pooler knows whose it is.
+    if let Ok(session) = wish.session.parse::<SessionName>() {
+        api.sessions.get_session(&call.token, session).await?;
+    }
     let id = ElevationId::generate(api.random.as_ref());
     let elevations = api.store.elevations();
     let made = elevations.request(id, server, call.caller.user, &wish).await;

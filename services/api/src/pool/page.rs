@@ -99,7 +99,7 @@ pub(super) fn key<const N: usize>(parts: [&str; N]) -> String {
 mod tests {
     use std::collections::HashSet;
 
-    use domain::access::{CredentialKind, PermissionSet};
+    use domain::access::{CredentialKind, DecidedBy, PermissionSet};
     use domain::id::{LoginId, UserId};
     use domain::random::SeededRandom;
     use time::OffsetDateTime;
@@ -133,6 +133,7 @@ mod tests {
             provider: None,
             issued: OffsetDateTime::UNIX_EPOCH,
             expires: None,
+            decided_by: DecidedBy::default(),
         };
         let entries: Vec<String> = (0..7).rev().map(|number| number.to_string()).collect();
         let (mut seen, mut token) = (Vec::new(), String::new());

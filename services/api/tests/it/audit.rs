@@ -6,6 +6,7 @@ use api::TrustedHops;
 use audit::LogOptions;
 use audit::buffer::WhenFull;
 use harness::eventually;
+use rpc::access::v1::{CreateRoleBindingRequest, RoleBinding};
 use rpc::audit::v1::{
     AuditFilter, AuditRecord, AuditRecordKind, AuditWriterRole, ExportAuditRecordsRequest,
     ListAuditRecordsRequest, WatchAuditRecordsRequest,
@@ -285,6 +286,7 @@ async fn full_trail_refuses_calls_that_must_be_recorded_and_no_others() {
         options: LogOptions {
             capacity: 3,
             when_full: WhenFull::Refuse,
+            loss_window: Duration::from_secs(3600),
             ..LogOptions::default()
         },
         is_written: false,
@@ -618,6 +620,58 @@ async fn stream_that_lasts_is_recorded_while_it_does_and_at_its_end() {
         (ended.outcome.as_str(), ended.correlation_id),
         ("CANCELLED", opened.correlation_id)
     );
+}
+
+#[tokio::test]
+async fn record_has_the_revision_its_call_was_decided_by_and_not_a_later_one() {
+    let world = World::start().await;
+    let (first, other) = (world.a.login(ADMIN).await, world.b.login(ADMIN).await);
+    let revision = async || {
+        let query = "SELECT revision FROM pgmoor.counters WHERE name = 'policy'";
+        let row = world.database.connect().await.query_one(query, &[]).await;
+        row.unwrap().get::<_, i64>(0)
+    };
+    let opened_by = revision().await;
+    let stream = first
+        .audit()
+        .watch_audit_records(WatchAuditRecordsRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    // A change that neither instance reads a server for.
+    let bob = world.member("bob").await;
+    let create = CreateRoleBindingRequest {
+        role_binding: Some(RoleBinding {
+            role: "roles/auditor".to_owned(),
+            member: bob.name,
+            ..RoleBinding::default()
+        }),
+    };
+    first.roles().create_role_binding(create).await.unwrap();
+    let changed_to = revision().await;
+    assert!(changed_to > opened_by);
+    // Both hear of it.
+    let mut writer = String::new();
+    for caller in [&first, &other] {
+        let of_another = |record: &AuditRecord| record.writer != writer;
+        let heard = eventually(DEADLINE, "calls are decided by the change", async || {
+            // Which leaves a record itself.
+            let last = records(caller, of_method("ListAuditRecords"), 1).await.remove(0);
+            match of_another(&last) && last.policy_revision == changed_to {
+                true => Ok(last.writer),
+                false => Err(format!("{last:?}")),
+            }
+        })
+        .await;
+        writer = heard;
+    }
+    drop(stream);
+    let filter = AuditFilter {
+        kinds: vec![AuditRecordKind::Call.into()],
+        ..of_method("WatchAuditRecords")
+    };
+    let watched = records(&first, filter, 1).await.remove(0);
+    assert!(watched.policy_revision <= opened_by, "{opened_by}: {watched:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Elevations as they are asked for and decided upon, and who may not.
 
+use domain::random::SystemRandom;
+use domain::session::{PoolerId, SessionId, SessionName};
 use rpc::access::v1::role_binding::Scope;
 use rpc::access::v1::{
     AccessLevel, ApproveElevationRequest, CreateGrantRequest, CreateRoleBindingRequest, DenyElevationRequest,
@@ -9,6 +11,7 @@ use rpc::access::v1::{
 };
 use rpc::audit::v1::{AuditFilter, AuditRecord, AuditRecordKind, ListAuditRecordsRequest};
 use rpc::errors::v1::ErrorReason;
+use rpc::query::v1::Session;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -140,7 +143,25 @@ async fn elevation_goes_as_far_as_policy_and_own_rights_allow() {
         let refused = request(&bob.caller, &shop, wrong).await;
         assert_fails(refused, Code::InvalidArgument, ErrorReason::InvalidField);
     }
-    for _ in 0..3 {
+    // The form is right, and the pooler says that it is no session of theirs.
+    let session = SessionName {
+        server: shop.strip_prefix("servers/").unwrap().parse().unwrap(),
+        session: SessionId::generate(PoolerId(1), &SystemRandom),
+    };
+    let named = Elevation {
+        session: session.to_string(),
+        ..wish(&["orders"])
+    };
+    let refused = request(&bob.caller, &shop, named.clone()).await;
+    assert_fails(refused, Code::NotFound, ErrorReason::ResourceNotFound);
+    let there = Session {
+        name: session.to_string(),
+        ..Session::default()
+    };
+    world.a.sessions.sessions.lock().unwrap().push(there);
+    let asked = request(&bob.caller, &shop, named).await.unwrap();
+    assert_eq!(asked.elevation.unwrap().session, session.to_string());
+    for _ in 0..2 {
         request(&bob.caller, &shop, wish(&["orders"])).await.unwrap();
     }
     let many = request(&bob.caller, &shop, wish(&["orders"])).await;

@@ -1,5 +1,7 @@
 //! Nobody who has an account takes all the room there is.
 
+use std::time::Duration;
+
 use audit::LogOptions;
 use audit::buffer::WhenFull;
 use futures::StreamExt as _;
@@ -27,6 +29,7 @@ async fn calls_of_others_go_on_when_one_user_opens_all_they_can() {
         options: LogOptions {
             capacity: 2 * SHARE,
             when_full: WhenFull::Refuse,
+            loss_window: Duration::from_secs(3600),
             ..LogOptions::default()
         },
         ..AuditSetup::default()

@@ -1,4 +1,6 @@
-//! The config database is away for a while, and several processes write at once.
+//! The config database is away for a while, or hangs, and several processes write at once.
+
+use std::time::Duration;
 
 use audit::buffer::WhenFull;
 use audit::{Filter, Kind, LogOptions};
@@ -90,4 +92,53 @@ async fn who_follows_several_writers_misses_nothing_and_sees_nothing_twice() {
         let writer = process.end().await;
         assert!(world.verify(writer).await.unwrap().ended());
     }
+}
+
+#[tokio::test]
+async fn writer_whose_database_hangs_lets_no_call_in_once_a_record_is_older_than_the_window() {
+    const WINDOW: Duration = Duration::from_millis(300);
+    let world = World::new().await;
+    let options = LogOptions {
+        when_full: WhenFull::Refuse,
+        loss_window: WINDOW,
+        ..often()
+    };
+    let process = world.process(Cluster::shared().await, options).await;
+    eventually(DEADLINE, "the writer has begun", async || {
+        let figures = process.log.figures();
+        (figures.written > 0)
+            .then_some(())
+            .ok_or_else(|| format!("{figures:?}"))
+    })
+    .await;
+    let open = process.log.reserve().unwrap();
+    let holder = world.database.connect().await;
+    let lock = "BEGIN; LOCK TABLE pgmoor.audit_records IN ACCESS EXCLUSIVE MODE";
+    holder.batch_execute(lock).await.unwrap();
+    process.call(1);
+    eventually(DEADLINE, "calls are refused", async || {
+        let refused = process.log.reserve().err();
+        refused.ok_or_else(|| format!("{:?}", process.log.figures()))
+    })
+    .await;
+    let figures = process.log.figures();
+    assert!(
+        figures.oldest.unwrap() > WINDOW && figures.buffered < 10,
+        "{figures:?}"
+    );
+    // Who was let in before is recorded.
+    open.record(process.log.entry(Kind::Call));
+    assert_eq!(process.log.figures().unrecorded, 0);
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    eventually(DEADLINE, "calls are let in again", async || {
+        let place = process.log.reserve();
+        place
+            .map(drop)
+            .map_err(|_| format!("{:?}", process.log.figures()))
+    })
+    .await;
+    let writer = process.end().await;
+    assert_eq!(world.verify(writer).await.unwrap().unrecorded, 0);
+    let kept = world.store.audit().after(0, &calls(), 10).await.unwrap();
+    assert_eq!(kept.len(), 2);
 }

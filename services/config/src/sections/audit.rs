@@ -45,9 +45,13 @@ pub struct Audit {
     /// Records a process keeps until the config database has them. 1 to 1,000,000. Default 10,000.
     #[serde(deserialize_with = "values::number")]
     pub buffer_records: u64,
-    /// How often records are written: what a crash may lose. 50 ms to 1 min. Default 1 s.
+    /// How often records are written. 50 ms to 1 min. Default 1 s.
     #[serde(deserialize_with = "values::duration")]
     pub flush_interval: Duration,
+    /// With `when_full` `refuse`: how old a record may become that the config database does not take, before calls are refused,
+    /// and so what a crash may lose. From twice `flush_interval` to 1 h. Default 10 s.
+    #[serde(deserialize_with = "values::duration")]
+    pub loss_window: Duration,
     /// How long records are kept. At least 1 day. Default 365 days.
     #[serde(deserialize_with = "values::duration")]
     pub retention: Duration,
@@ -60,6 +64,7 @@ impl Default for Audit {
             when_full: WhenFull::default(),
             buffer_records: 10_000,
             flush_interval: Duration::from_secs(1),
+            loss_window: Duration::from_secs(10),
             retention: 365 * DAY,
         }
     }
@@ -73,6 +78,15 @@ impl Audit {
         }
         if !(Duration::from_millis(50)..=Duration::from_secs(60)).contains(&self.flush_interval) {
             problems.push(Problem::invalid("audit.flush_interval", "must be 50ms to 1min"));
+        }
+        // Sooner, and calls were refused while records wait their turn.
+        if self.when_full == WhenFull::Refuse
+            && !(2 * self.flush_interval..=Duration::from_secs(60 * 60)).contains(&self.loss_window)
+        {
+            problems.push(Problem::invalid(
+                "audit.loss_window",
+                "must be from twice audit.flush_interval to 1h",
+            ));
         }
         if self.retention < DAY {
             problems.push(Problem::invalid("audit.retention", "must be at least 1day"));

@@ -23,6 +23,7 @@ pub(crate) fn start(config: &Config, lifecycle: &Lifecycle, role: WriterRole, st
             config::WhenFull::Count => audit::buffer::WhenFull::Count,
         },
         flush_interval: section.flush_interval,
+        loss_window: section.loss_window,
         statement_text: match section.statement_text {
             config::StatementText::Fingerprint => audit::statement::StatementText::Fingerprint,
             config::StatementText::Normalized => audit::statement::StatementText::Normalized,
@@ -114,6 +115,12 @@ impl Source for AuditFigures {
                 "Audit records that wait to be written, or whose calls are open",
                 Kind::Gauge,
                 |figures| figures.buffered as f64,
+            ),
+            family(
+                "pgmoor_audit_oldest_seconds",
+                "Age of the oldest audit record that waits to be written",
+                Kind::Gauge,
+                |figures| figures.oldest.unwrap_or_default().as_secs_f64(),
             ),
         ]
     }

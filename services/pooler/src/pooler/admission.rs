@@ -30,6 +30,7 @@ impl Pooler {
         let id = server_id(name)?;
         let facts = self.server_facts(caller.user, id).await?;
         let facts = facts.ok_or_else(|| missing(name))?;
+        caller.decided_by.read(facts.revision);
         let server = self.registered(id, name).await?;
         let database = database.unwrap_or(&server.maintenance_database).clone();
         let rights = Rights::decide(facts, database.clone(), permission, wish);
@@ -67,9 +68,6 @@ impl Pooler {
         let facts = Box::pin(access.server_facts(user, server))
             .await
             .map_err(store_error)?;
-        if let (Some(audit), Some(facts)) = (&self.0.options.audit, &facts) {
-            audit.set_policy_revision(facts.revision);
-        }
         Ok(facts.map(Arc::new))
     }
 

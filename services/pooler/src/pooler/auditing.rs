@@ -53,6 +53,7 @@ impl Pooler {
         sql: &str,
     ) -> Result<Audited, PoolerError> {
         let name = session.facts.name;
+        caller.decided_by.read(session.facts.rights.revision());
         let (database, role) = session.database_and_role();
         let execution = ExecutionName {
             session: name,

@@ -68,9 +68,6 @@ impl Pooler {
             return false;
         };
         let mut all = true;
-        if let Some(audit) = &self.0.options.audit {
-            audit.set_policy_revision(revision);
-        }
         let stale: Vec<_> = self.used().filter(|session| stale(session, revision)).collect();
         for stale in stale.chunks(BATCH) {
             let mut pairs: Vec<Pair> = stale.iter().map(pair).collect();

@@ -205,6 +205,7 @@ async fn execution_that_finds_no_room_in_the_trail_is_not_run() {
     let options = LogOptions {
         capacity: 2,
         when_full: WhenFull::Refuse,
+        loss_window: Duration::from_secs(3600),
         // Not in this test's time.
         flush_interval: Duration::from_secs(3600),
         ..LogOptions::default()

@@ -23,6 +23,31 @@ use crate::support::{DEADLINE, Run, World, name, reason, split};
 
 const MODES: [SessionMode; 2] = [SessionMode::Pinned, SessionMode::Auto];
 
+/// Stores a role's password as a credential of the world's server.
+pub(crate) async fn set_credential(world: &World, kind: CredentialKind, login: &Login) {
+    let servers = world.store.servers();
+    let server = servers.get(world.server.id).await.unwrap().unwrap();
+    let binding = Binding {
+        server: server.id,
+        kind,
+        username: &login.user,
+        destination: &server.destination,
+    };
+    let password = SecretString::from(login.password.clone());
+    let sealed = Sealer::new(world.opening_key.sealing_key()).seal(&binding, &password, &SystemRandom);
+    let sealed = sealed.unwrap();
+    let new = NewRoleCredential {
+        role: login.user.parse().unwrap(),
+        credential: NewCredential {
+            id: CredentialId::generate(&SystemRandom),
+            sealed: sealed.bytes,
+            key_id: sealed.key.to_string(),
+        },
+    };
+    let set = servers.set_role_credential(server.id, kind, &new, &server.etag);
+    set.await.unwrap();
+}
+
 /// A world whose server's role is a superuser, with somebody it is shared with.
 struct Shared {
     world: World,
@@ -54,28 +79,7 @@ impl Shared {
     }
 
     async fn set_to(&self, kind: CredentialKind, login: &Login) {
-        let world = &self.world;
-        let servers = world.store.servers();
-        let server = servers.get(world.server.id).await.unwrap().unwrap();
-        let binding = Binding {
-            server: server.id,
-            kind,
-            username: &login.user,
-            destination: &server.destination,
-        };
-        let password = SecretString::from(login.password.clone());
-        let sealed = Sealer::new(world.opening_key.sealing_key()).seal(&binding, &password, &SystemRandom);
-        let sealed = sealed.unwrap();
-        let new = NewRoleCredential {
-            role: login.user.parse().unwrap(),
-            credential: NewCredential {
-                id: CredentialId::generate(&SystemRandom),
-                sealed: sealed.bytes,
-                key_id: sealed.key.to_string(),
-            },
-        };
-        let set = servers.set_role_credential(server.id, kind, &new, &server.etag);
-        set.await.unwrap();
+        set_credential(&self.world, kind, login).await;
     }
 
     async fn set_mode(&self, credential_mode: CredentialMode) {

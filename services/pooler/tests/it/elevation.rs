@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domain::access::{Access, GrantLimits, Principal, ServerPolicy, Tenancy};
+use domain::credential::CredentialKind;
 use domain::id::{ElevationId, GrantId, UserId};
 use domain::random::SystemRandom;
 use domain::session::SessionName;
@@ -21,6 +22,7 @@ use store::elevations::{ElevationChange, ElevationWish, ServerElevation};
 use store::grants::GrantTerms;
 use tonic::{Code, Status};
 
+use crate::credentials::set_credential;
 use crate::support::{DEADLINE, Run, World, name, reason, split};
 
 /// What users are promised.
@@ -253,6 +255,32 @@ async fn session_without_pins_writes_while_its_owner_is_elevated_and_on_another_
         production.open(production.world.auto_request()).await.access(),
         SessionAccess::ReadOnly
     );
+}
+
+#[tokio::test]
+async fn session_is_the_role_that_writes_while_its_owner_is_elevated_and_the_read_only_one_before_and_after()
+{
+    let production = Production::new().await;
+    let world = &production.world;
+    let reader = world.cluster.create_login("").await;
+    set_credential(world, CredentialKind::ReadOnly, &reader).await;
+    let session = production.open_auto().await;
+    let role = async || {
+        let rows = production.run(session, "SELECT current_user").await.rows();
+        rows[0][0].clone().unwrap()
+    };
+    assert_eq!(role().await, reader.user);
+    let elevation = production.elevate(600).await;
+    production.comes_to(session, SessionAccess::ReadWrite).await;
+    assert_eq!(role().await, "postgres");
+    assert_eq!(production.describe(session).await.username, "postgres");
+    production.succeeds(session, "INSERT INTO t VALUES (1)").await;
+    production.change(&elevation, ElevationChange::End).await;
+    production.comes_to(session, SessionAccess::ReadOnly).await;
+    assert_eq!(role().await, reader.user);
+    assert_eq!(production.describe(session).await.username, reader.user);
+    production.is_refused(session, "INSERT INTO t VALUES (1)").await;
+    assert_eq!(production.rows().await, 1);
 }
 
 #[tokio::test]
