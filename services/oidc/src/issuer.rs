@@ -84,6 +84,19 @@ pub(crate) struct Discovered {
 }
 
 impl Discovered {
+    /// Of an issuer with these keys.
+    #[cfg(test)]
+    pub(crate) fn of_keys(keys: CoreJsonWebKeySet, jwks_uri: JsonWebKeySetUrl) -> Self {
+        let now = Instant::now();
+        Self {
+            document: Value::Null,
+            jwks_uri,
+            keys,
+            keys_read_at: now,
+            read_at: now,
+        }
+    }
+
     /// The metadata of a provider people log in with.
     pub(crate) fn metadata(&self, provider: &str) -> Result<Metadata, ProviderError> {
         serde_json::from_value(self.document.clone()).map_err(|error| ProviderError::Unavailable {
@@ -253,6 +266,7 @@ impl Issuer {
         }
         for key in [
             "jwks_uri",
+            "authorization_endpoint",
             "token_endpoint",
             "userinfo_endpoint",
             "revocation_endpoint",
@@ -266,7 +280,6 @@ impl Issuer {
                 return Err(format!("its {key} is not an https:// address"));
             }
         }
-            "authorization_endpoint",
         Ok(())
     }
 }
