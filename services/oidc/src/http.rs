@@ -135,3 +135,39 @@ fn chain(error: &reqwest::Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.fold(kind.to_owned(), |text, cause| format!("{text}: {cause}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn redirect_of_a_provider_is_its_answer_and_is_not_followed() {
+        let provider = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let elsewhere = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = |listener: &TcpListener| format!("http://{}/token", listener.local_addr().unwrap());
+        let answer = format!(
+            "HTTP/1.1 307 Temporary Redirect\r\nlocation: {}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            url(&elsewhere)
+        );
+        let redirects = async {
+            let (mut stream, _) = provider.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        let request = Request::post(url(&provider))
+            .body(b"client_secret=x".to_vec())
+            .unwrap();
+        let client = HttpClient::new(None).unwrap();
+        let answered = tokio::select! {
+            answered = client.send(request) => answered,
+            () = redirects => panic!("it goes on"),
+            _ = elsewhere.accept() => panic!("the secret goes elsewhere"),
+        };
+        assert_eq!(answered.unwrap().status(), 307);
+    }
+}

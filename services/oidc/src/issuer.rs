@@ -84,6 +84,19 @@ pub(crate) struct Discovered {
 }
 
 impl Discovered {
+    /// Of an issuer with these keys.
+    #[cfg(test)]
+    pub(crate) fn of_keys(keys: CoreJsonWebKeySet, jwks_uri: JsonWebKeySetUrl) -> Self {
+        let now = Instant::now();
+        Self {
+            document: Value::Null,
+            jwks_uri,
+            keys,
+            keys_read_at: now,
+            read_at: now,
+        }
+    }
+
     /// The metadata of a provider people log in with.
     pub(crate) fn metadata(&self, provider: &str) -> Result<Metadata, ProviderError> {
         serde_json::from_value(self.document.clone()).map_err(|error| ProviderError::Unavailable {
@@ -253,6 +266,7 @@ impl Issuer {
         }
         for key in [
             "jwks_uri",
+            "authorization_endpoint",
             "token_endpoint",
             "userinfo_endpoint",
             "revocation_endpoint",
@@ -274,4 +288,39 @@ impl Issuer {
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn issuer_with_tls_sends_nobody_anywhere_without() {
+        let issuer = |url: &str| Issuer::new(url.to_owned(), HttpClient::new(None).unwrap());
+        let (secure, loopback) = (issuer("https://id.example.com"), issuer("http://127.0.0.1:8080"));
+        for key in [
+            "jwks_uri",
+            "authorization_endpoint",
+            "token_endpoint",
+            "userinfo_endpoint",
+            "revocation_endpoint",
+            "device_authorization_endpoint",
+        ] {
+            for address in [
+                "http://id.example.com/x",
+                "HTTP://id.example.com/x",
+                "javascript:x",
+                "x",
+                "",
+            ] {
+                let document = json!({ key: address });
+                assert!(secure.check_endpoints(&document).is_err(), "{document}");
+                assert!(loopback.check_endpoints(&document).is_ok(), "{document}");
+            }
+            let document = json!({ key: "https://other.example.com/x" });
+            assert!(secure.check_endpoints(&document).is_ok(), "{document}");
+        }
+    }
 }

@@ -175,3 +175,78 @@ pub(crate) fn payload(token: &CoreIdToken) -> Result<Claims, ProviderError> {
         .then_some(Claims(claims))
         .ok_or_else(unreadable)
 }
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::{Signer as _, SigningKey};
+    use openidconnect::JsonWebKeySetUrl;
+    use serde_json::json;
+
+    use super::*;
+    use crate::http::HttpClient;
+
+    const ISSUER: &str = "https://id.example.com";
+    const NOW: i64 = 1_800_000_000;
+
+    fn key() -> SigningKey {
+        SigningKey::from_bytes(&[7; 32])
+    }
+
+    fn token(header: &Value, claims: &Value) -> String {
+        let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
+        let signed = format!("{}.{}", part(header), part(claims));
+        let signature = key().sign(signed.as_bytes());
+        format!("{signed}.{}", BASE64URL_NOPAD.encode(&signature.to_bytes()))
+    }
+
+    fn is_believed(token: &str) -> bool {
+        let public = BASE64URL_NOPAD.encode(key().verifying_key().as_bytes());
+        let keys = json!({ "keys": [
+            { "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": "one", "x": public },
+        ] });
+        let jwks_uri = JsonWebKeySetUrl::new(format!("{ISSUER}/jwks")).unwrap();
+        let discovered = Discovered::of_keys(serde_json::from_value(keys).unwrap(), jwks_uri);
+        let issuer = Issuer::new(ISSUER.to_owned(), HttpClient::new(None).unwrap());
+        let (nonce, access_token) = (Nonce::new("n".to_owned()), AccessToken::new("a".to_owned()));
+        let expected = Expected {
+            audience: "pgmoor",
+            now: OffsetDateTime::from_unix_timestamp(NOW).unwrap(),
+            nonce: Some(&nonce),
+            access_token: Some(&access_token),
+        };
+        parse(token).is_ok_and(|token| issuer.verify_with(&discovered, &token, expected).is_ok())
+    }
+
+    #[test]
+    fn id_token_of_a_person_is_of_this_login_and_for_us() {
+        let header = json!({ "alg": "EdDSA", "typ": "JWT", "kid": "one" });
+        let claims = json!({
+            "iss": ISSUER, "sub": "ann", "aud": "pgmoor", "iat": NOW, "exp": NOW + 300, "nonce": "n",
+        });
+        let with = |name: &str, value: Value| {
+            let mut claims = claims.clone();
+            claims[name] = value;
+            token(&header, &claims)
+        };
+        assert!(is_believed(&token(&header, &claims)));
+        assert!(is_believed(&with("azp", json!("pgmoor"))));
+        for (name, value) in [
+            ("nonce", json!("m")),
+            ("nonce", Value::Null),
+            ("azp", json!("another")),
+            ("at_hash", json!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")),
+            ("aud", json!("another")),
+            ("aud", json!(["pgmoor", "another"])),
+            ("iss", json!("https://id.example.org")),
+            ("exp", json!(NOW - 120)),
+            ("iat", json!(NOW + 120)),
+            ("nbf", json!(NOW + 120)),
+        ] {
+            assert!(!is_believed(&with(name, value.clone())), "{name} {value}");
+        }
+        for algorithm in ["none", "HS256", "RS256", "ES256"] {
+            let header = json!({ "alg": algorithm, "typ": "JWT", "kid": "one" });
+            assert!(!is_believed(&token(&header, &claims)), "{algorithm}");
+        }
+    }
+}
