@@ -19,6 +19,8 @@ pub struct Shared {
     pub log_level: String,
     /// `pooler.lease` and `pooler.takeover_grace`; the defaults where not given.
     pub takeover: Option<(String, String)>,
+    /// `audit.loss_window`, where calls are refused that cannot be recorded.
+    pub audit_loss_window: Option<String>,
     /// What logins with providers need.
     pub logins: Option<Logins>,
     /// The keys of `[audit]` as they are written; the defaults where not given.
@@ -119,6 +121,10 @@ pub fn of_process(shared: &Shared, own: &Own<'_>) -> String {
         // The default is one place for the whole machine, which another user may own.
         let scratch = own.storage.with_file_name("scratch");
         section(&mut text, "worker", &[("scratch_directory", path(&scratch))]);
+    }
+    if let Some(window) = &shared.audit_loss_window {
+        let keys = [("when_full", quoted("refuse")), ("loss_window", quoted(window))];
+        section(&mut text, "audit", &keys);
     }
     let ports: Vec<String> = shared.loopback_ports.iter().map(u16::to_string).collect();
     let allow: Vec<String> = shared.egress_allow.iter().map(|rule| quoted(rule)).collect();

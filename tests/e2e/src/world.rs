@@ -49,6 +49,8 @@ pub struct WorldOptions {
     pub log_level: String,
     /// `pooler.lease` and `pooler.takeover_grace`; the defaults where not given.
     pub takeover: Option<(String, String)>,
+    /// `audit.loss_window`, where calls are refused that cannot be recorded.
+    pub audit_loss_window: Option<String>,
     /// Logins with providers, if there are any.
     pub oidc: Option<OidcOptions>,
     /// Keeps what the world's callers are answered.
@@ -96,6 +98,7 @@ impl Default for WorldOptions {
             otlp_endpoint: None,
             log_level: "info".to_owned(),
             takeover: None,
+            audit_loss_window: None,
             oidc: None,
             recorder: None,
             audit: None,
@@ -211,6 +214,7 @@ impl World {
             otlp_endpoint: options.otlp_endpoint.clone(),
             log_level: options.log_level.clone(),
             takeover: options.takeover.clone(),
+            audit_loss_window: options.audit_loss_window.clone(),
             logins,
             audit: options.audit.clone(),
         };

@@ -12,7 +12,7 @@ use rpc::audit::v1::{AuditFilter, AuditRecord, AuditRecordKind, ListAuditRecords
 use rpc::auth::v1::WhoAmIRequest;
 use rpc::errors::v1::ErrorReason;
 use rpc::query::v1::{GetSessionRequest, Session, SessionAccess, TransactionStatus};
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::worlds::shared;
 
@@ -51,17 +51,18 @@ async fn share(owner: &Client, server: &str, member: String) {
     owner.grants().update_server_policy(policy).await.unwrap();
 }
 
-async fn request(client: &Client, server: &str, seconds: i64) -> Elevation {
+async fn request(client: &Client, server: &str, seconds: i64, session: &str) -> Result<Elevation, Status> {
     let request = RequestElevationRequest {
         parent: server.to_owned(),
         elevation: Some(Elevation {
             reason: "a wrong price".to_owned(),
             duration: Some(prost_types::Duration { seconds, nanos: 0 }),
+            session: session.to_owned(),
             ..Elevation::default()
         }),
     };
-    let answer = client.elevations().request_elevation(request).await.unwrap();
-    answer.into_inner().elevation.unwrap()
+    let answer = client.elevations().request_elevation(request).await?;
+    Ok(answer.into_inner().elevation.unwrap())
 }
 
 fn approve(elevation: &Elevation) -> ApproveElevationRequest {
@@ -135,7 +136,13 @@ async fn member_asks_another_approves_and_the_same_session_writes_until_the_time
     let refused = member.execute(&session, &insert(1)).await.unwrap();
     assert_eq!(refused.sqlstate(), "25006");
 
-    let asked = request(member, &server, 15).await;
+    // Nobody asks in the name of somebody else's session.
+    let others = owner.open_auto(&server).await.unwrap();
+    let named = request(member, &server, 15, &others.name).await;
+    reason::expect(named, Code::NotFound, ErrorReason::ResourceNotFound);
+    owner.close_session(&others).await.unwrap();
+    let asked = request(member, &server, 15, &session).await.unwrap();
+    assert_eq!(asked.session, session);
     assert_eq!(
         (asked.state(), &asked.user),
         (ElevationState::Requested, &me(member).await)
