@@ -138,8 +138,13 @@ fn chain(error: &reqwest::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use harness::tls::{Authority, Identity};
+    use rustls::pki_types::PrivateKeyDer;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
 
     use super::*;
 
@@ -169,5 +174,57 @@ mod tests {
             _ = elsewhere.accept() => panic!("the secret goes elsewhere"),
         };
         assert_eq!(answered.unwrap().status(), 307);
+    }
+
+    /// What a client that trusts `authorities` as well hears from a provider that shows this certificate as 127.0.0.1.
+    async fn asks(authorities: Option<&str>, shown: &Identity) -> Result<Response<Vec<u8>>, HttpError> {
+        let certificates = CertificateDer::pem_slice_iter(shown.certificate.as_bytes());
+        let certificates: Vec<_> = certificates.map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_slice(shown.key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(certificates, key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("https://{}/token", listener.local_addr().unwrap());
+        let serves = async {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // A client that does not believe it goes away in the middle.
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                let _ = stream.write_all(answer).await;
+            }
+        };
+        let request = Request::post(url).body(b"client_secret=x".to_vec()).unwrap();
+        let client = HttpClient::new(authorities.map(str::as_bytes)).unwrap();
+        tokio::select! {
+            answered = client.send(request) => answered,
+            () = serves => unreachable!("it serves without end"),
+        }
+    }
+
+    #[tokio::test]
+    async fn provider_is_believed_under_its_own_name_by_a_trusted_authority_only() {
+        let (ours, theirs) = (Authority::new(), Authority::new());
+        let answered = asks(Some(ours.pem()), &ours.server()).await.unwrap();
+        assert_eq!(answered.status(), 200);
+        let elsewhere = ours.issue("idp.example.com", &["idp.example.com"]);
+        for (authorities, shown) in [
+            (None, &ours.server()),
+            (Some(ours.pem()), &theirs.server()),
+            (Some(ours.pem()), &elsewhere),
+        ] {
+            let refused = asks(authorities, shown).await.unwrap_err().to_string();
+            assert!(refused.contains("certificate"), "{refused}");
+        }
     }
 }

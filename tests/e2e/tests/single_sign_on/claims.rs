@@ -68,6 +68,10 @@ async fn groups_make_an_administrator_for_as_long_as_the_provider_says_them() {
         &[json!({
             "ann": { "preferred_username": "ann", "groups": ["dba", "staff"] },
             "many": { "preferred_username": "many", "_claim_names": { "groups": "src1" } },
+            "odd": {
+                "preferred_username": "odd",
+                "groups": ["DBA", " dba", "dba\0", "x".repeat(10_000), "..", "$(touch x)", "", 7, ["dba"]],
+            },
         })],
         "check_interval = \"1s\"",
         "auto_create = true\ngroup_rules = [{ value = \"dba\", administrator = true, group = \"operators\" }]",
@@ -75,20 +79,8 @@ async fn groups_make_an_administrator_for_as_long_as_the_provider_says_them() {
     .await;
     let tokens = here.log_in(0, "ann").await.unwrap();
     assert!(here.who(&tokens).await.administrator);
-    let stored = here.world.config_database().database().connect().await;
-    let groups = stored
-        .query(
-            "SELECT group_value, group_name FROM pgmoor.identity_groups ORDER BY 1",
-            &[],
-        )
-        .await;
-    let groups: Vec<(String, Option<String>)> = groups
-        .unwrap()
-        .iter()
-        .map(|row| (row.get(0), row.get(1)))
-        .collect();
     assert_eq!(
-        groups,
+        kept_groups(&here).await,
         [
             ("dba".to_owned(), Some("operators".to_owned())),
             ("staff".to_owned(), None)
@@ -115,6 +107,27 @@ async fn groups_make_an_administrator_for_as_long_as_the_provider_says_them() {
 
     let overage = here.log_in(0, "many").await;
     reason::expect(overage, Code::FailedPrecondition, ErrorReason::LoginGroupsOverage);
+
+    // What only looks like a group that gives something gives nothing.
+    let tokens = here.log_in(0, "odd").await.unwrap();
+    assert!(!here.who(&tokens).await.administrator);
+    assert!(members_of_operators(&here).await.is_empty());
+    let odd = [" dba", "$(touch x)", "..", "DBA", "staff"];
+    let mut kept: Vec<String> = kept_groups(&here)
+        .await
+        .into_iter()
+        .map(|(value, _)| value)
+        .collect();
+    kept.sort_unstable();
+    assert_eq!(kept, odd);
+}
+
+/// What is kept of the groups that providers say, and which groups they give.
+async fn kept_groups(here: &Arrangement) -> Vec<(String, Option<String>)> {
+    let stored = here.world.config_database().database().connect().await;
+    let groups = "SELECT group_value, group_name FROM pgmoor.identity_groups ORDER BY 1";
+    let groups = stored.query(groups, &[]).await.unwrap();
+    groups.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
 /// Who is in the group that a rule puts people into, as an administrator sees it.

@@ -11,7 +11,7 @@ use rpc::errors::v1::ErrorReason;
 use serde_json::json;
 use tonic::Code;
 
-use super::arrangement::{arrange, begin, begin_with, can_be_collected, poll, poll_once};
+use super::arrangement::{Arrangement, Begun, arrange, begin, begin_with, can_be_collected, poll, poll_once};
 
 #[tokio::test]
 async fn person_logs_in_with_a_browser_whose_return_lands_on_the_other_instance() {
@@ -168,6 +168,41 @@ async fn browser_brings_the_code_to_the_client_on_its_loopback_and_nowhere_else(
     assert_eq!(here.who(&tokens).await.username, "ann");
 }
 
+/// Begins a login on another device, and types its code in there.
+async fn on_another_device(here: &Arrangement) -> (Begun, Chromium) {
+    let (client, flow) = (here.world.anonymous(), Flow::Device(DeviceFlow {}));
+    let begun = begin_with(&client, "idp-0", Some(flow)).await.unwrap();
+    assert!(begun.started.authorization_url.is_empty());
+    assert!(!begun.started.user_code.is_empty());
+    let chromium = Chromium::start().await;
+    chromium.open(&begun.started.verification_uri).await;
+    chromium
+        .fill("input[name=user_code]", &begun.started.user_code)
+        .await;
+    chromium.click("[type=submit]").await;
+    chromium.element_gone("input[type=text][name=user_code]").await;
+    (begun, chromium)
+}
+
+#[tokio::test]
+async fn login_that_is_declined_on_another_device_fails_and_says_so() {
+    let here = arrange(
+        &[json!({ "ann": { "preferred_username": "ann" } })],
+        "",
+        "auto_create = true\ndevice_flow = true",
+    )
+    .await;
+    let (begun, chromium) = on_another_device(&here).await;
+    chromium.click("button[name=abort]").await;
+    let client = here.world.anonymous();
+    let declined = poll(&client, &begun).await.map(drop);
+    let declined = reason::expect(declined, Code::Unauthenticated, ErrorReason::LoginRefused);
+    assert_eq!(
+        reason::metadata(&declined, "error").as_deref(),
+        Some("access_denied")
+    );
+}
+
 #[tokio::test]
 async fn person_logs_in_on_another_device() {
     let here = arrange(
@@ -176,27 +211,15 @@ async fn person_logs_in_on_another_device() {
         "auto_create = true\ndevice_flow = true",
     )
     .await;
-    let client = here.world.anonymous();
-    let begun = begin_with(&client, "idp-0", Some(Flow::Device(DeviceFlow {})))
-        .await
-        .unwrap();
-    assert!(begun.started.authorization_url.is_empty());
-    assert!(!begun.started.user_code.is_empty());
-    let chromium = Chromium::start().await;
-    chromium.open(&begun.started.verification_uri).await;
-    // The code; that it is the right one; the person; consent.
-    chromium
-        .fill("input[name=user_code]", &begun.started.user_code)
-        .await;
-    chromium.click("[type=submit]").await;
-    chromium.element_gone("input[type=text][name=user_code]").await;
+    let (begun, chromium) = on_another_device(&here).await;
+    // That it is the right code; the person; consent.
     chromium.click("[type=submit]").await;
     chromium.fill("input[name=login]", "ann").await;
     chromium.fill("input[name=password]", "anything").await;
     chromium.click("button[type=submit]").await;
     chromium.element_gone("input[name=login]").await;
     chromium.click("button[type=submit]").await;
-    let tokens = poll(&client, &begun).await.unwrap();
+    let tokens = poll(&here.world.anonymous(), &begun).await.unwrap();
     assert_eq!(here.who(&tokens).await.username, "ann");
 }
 
