@@ -33,6 +33,9 @@ const ALTER_SYSTEM: &str = include_str!("inspection/alter_system.sql");
 const TENANCY: &str = include_str!("inspection/tenancy.sql");
 /// Where [`ALTER_SYSTEM`] goes.
 const SINCE_15: &str = "    /* PostgreSQL 15 and later */\n";
+/// The last of the rights to tables that older servers know, and what PostgreSQL 17 has besides: REFRESH MATERIALIZED VIEW, CLUSTER,
+/// REINDEX, LOCK TABLE.
+const TABLE_RIGHTS: [&str; 2] = ["TRIGGER'", "TRIGGER, MAINTAIN'"];
 /// Most reasons that are kept.
 const MOST_REASONS: &str = "100";
 /// How long a server has to answer.
@@ -225,6 +228,16 @@ impl Inspections {
     }
 }
 
+/// What is asked a server of this version; an older one would not know all of it.
+fn read_only(version: u32) -> String {
+    let since_15 = if version >= 150_000 { ALTER_SYSTEM } else { "" };
+    let question = READ_ONLY.replace(SINCE_15, since_15);
+    match version {
+        170_000.. => question.replace(TABLE_RIGHTS[0], TABLE_RIGHTS[1]),
+        _ => question,
+    }
+}
+
 /// Looks what the role of a connection may do.
 pub(crate) async fn inspect(
     connection: &mut Connection,
@@ -235,10 +248,13 @@ pub(crate) async fn inspect(
     let asked = async {
         let version = crate::facts::one_row(connection, "SHOW server_version_num", drop).await?;
         let version: u32 = text(&version, 0).parse().unwrap_or_default();
-        let since_15 = if version >= 150_000 { ALTER_SYSTEM } else { "" };
-        let read_only = READ_ONLY.replace(SINCE_15, since_15);
         Ok((
-            ask(connection, &read_only, &joined(&passes.trusted_functions)).await?,
+            ask(
+                connection,
+                &read_only(version),
+                &joined(&passes.trusted_functions),
+            )
+            .await?,
             ask(connection, TENANCY, &joined(&passes.databases)).await?,
         ))
     };
@@ -349,5 +365,19 @@ fn reason(code: Code, object: String) -> EnforcementReason {
         code: code.into(),
         object,
         text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_asked_for_the_rights_that_they_know() {
+        let asks = |version, right| read_only(version).matches(right).count();
+        for (version, alter_system, maintain) in [(140_000, 0, 0), (150_018, 1, 0), (170_000, 1, 1)] {
+            assert_eq!(asks(version, "pg_parameter_acl"), alter_system, "{version}");
+            assert_eq!(asks(version, "TRIGGER, MAINTAIN'"), maintain, "{version}");
+        }
     }
 }
