@@ -17,8 +17,9 @@ use crate::error::Error;
 const TURNS: usize = 4;
 /// How long an answer is waited for: less than a stream goes on for without having been found good.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Where another question was answered so lately, one that was not says nothing about the database.
-const LATELY: Duration = Duration::from_secs(1);
+/// Where another question was answered so lately, one that was not says nothing about the database. Longer than the time between
+/// two questions about what was revoked, and shorter than [`PATIENCE`].
+const LATELY: Duration = Duration::from_millis(1500);
 /// Time between two questions while nobody is answered.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -67,7 +68,12 @@ impl Deciding {
     }
 
     /// Asks when it is the question's turn. While nobody is answered it is not asked, unless it is the one that finds out.
-    pub(crate) async fn ask(&self, question: impl Future<Output = Result<(), Error>>) -> Answer {
+    /// `heard_at` is when the database answered somebody else last, who asks all the time.
+    pub(crate) async fn ask(
+        &self,
+        heard_at: impl Fn() -> Instant,
+        question: impl Future<Output = Result<(), Error>>,
+    ) -> Answer {
         let mut silent = self.silent.subscribe();
         let _turn = if self.is_silent() {
             if !self.probes() {
@@ -83,8 +89,8 @@ impl Deciding {
             }
         };
         match timeout(PATIENCE, question).await {
-            Ok(Err(error)) if is_silence(&error) => self.unanswered(),
-            Err(_) => self.unanswered(),
+            Ok(Err(error)) if is_silence(&error) => self.unanswered(heard_at()),
+            Err(_) => self.unanswered(heard_at()),
             Ok(answer) => {
                 self.answered();
                 Answer::Given(answer)
@@ -111,9 +117,9 @@ impl Deciding {
         }
     }
 
-    fn unanswered(&self) -> Answer {
+    fn unanswered(&self, heard_at: Instant) -> Answer {
         let mut last = self.last.lock();
-        if last.answered.elapsed() < LATELY {
+        if last.answered.max(heard_at).elapsed() < LATELY {
             return Answer::Missing;
         }
         if self
@@ -146,17 +152,25 @@ mod tests {
 
     use super::*;
 
+    /// However slow this machine is, it was not lately.
+    fn long_ago() -> Instant {
+        Instant::now() - LATELY * 2
+    }
+
     async fn fall_silent(deciding: &Deciding) {
-        deciding.last.lock().answered = Instant::now() - LATELY;
+        deciding.last.lock().answered = long_ago();
         let unavailable = async { Err(Error::from(AuthError::Unavailable)) };
-        assert!(matches!(deciding.ask(unavailable).await, Answer::Silence));
+        assert!(matches!(
+            deciding.ask(long_ago, unavailable).await,
+            Answer::Silence
+        ));
         assert!(deciding.is_silent());
     }
 
     #[tokio::test]
     async fn nobody_waits_for_a_turn_once_nobody_is_answered() {
         let deciding = Deciding::new();
-        let asked = join_all((0..500).map(|_| deciding.ask(pending())));
+        let asked = join_all((0..500).map(|_| deciding.ask(long_ago, pending())));
         // One after the other it would be 125 times as long.
         let answers = timeout(PATIENCE * 10, asked).await.unwrap();
         assert!(answers.iter().all(|answer| matches!(answer, Answer::Silence)));
@@ -167,23 +181,29 @@ mod tests {
         let deciding = Deciding::new();
         fall_silent(&deciding).await;
         let again = harness::eventually(PAUSE * 30, "a question is put", async || {
-            match deciding.ask(ready(Ok(()))).await {
+            match deciding.ask(long_ago, ready(Ok(()))).await {
                 Answer::Given(answer) => Ok(answer),
                 other => Err(format!("{other:?}")),
             }
         });
         again.await.unwrap();
         assert!(!deciding.is_silent());
-        assert!(matches!(deciding.ask(ready(Ok(()))).await, Answer::Given(Ok(()))));
+        assert!(matches!(
+            deciding.ask(long_ago, ready(Ok(()))).await,
+            Answer::Given(Ok(()))
+        ));
     }
 
     #[tokio::test]
     async fn refusal_is_an_answer() {
         let deciding = Deciding::new();
-        deciding.last.lock().answered = Instant::now() - LATELY;
+        deciding.last.lock().answered = long_ago();
         let permission = Permission::SessionsUse;
         let refusal = async { Err(Error::from(AuthError::PermissionMissing { permission })) };
-        assert!(matches!(deciding.ask(refusal).await, Answer::Given(Err(_))));
+        assert!(matches!(
+            deciding.ask(long_ago, refusal).await,
+            Answer::Given(Err(_))
+        ));
         assert!(!deciding.is_silent());
     }
 
@@ -193,7 +213,23 @@ mod tests {
         // However slow this machine is, it was lately.
         deciding.last.lock().answered = Instant::now() + PATIENCE * 30;
         let unavailable = async { Err(Error::from(AuthError::Unavailable)) };
-        assert!(matches!(deciding.ask(unavailable).await, Answer::Missing));
+        assert!(matches!(
+            deciding.ask(long_ago, unavailable).await,
+            Answer::Missing
+        ));
+        assert!(!deciding.is_silent());
+    }
+
+    #[tokio::test]
+    async fn question_that_finds_no_answer_while_revocations_are_heard_says_nothing_about_the_database() {
+        let deciding = Deciding::new();
+        deciding.last.lock().answered = long_ago();
+        let just_now = || Instant::now() + PATIENCE * 30;
+        let unavailable = async { Err(Error::from(AuthError::Unavailable)) };
+        assert!(matches!(
+            deciding.ask(just_now, unavailable).await,
+            Answer::Missing
+        ));
         assert!(!deciding.is_silent());
     }
 }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll, ready};
+use std::task::{Context as TaskContext, Poll, Waker, ready};
 use std::time::Duration;
 
 use auth::AuthError;
@@ -15,6 +15,7 @@ use domain::access::{Caller, Permission, allows};
 use domain::id::{BackupId, OperationId};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
+use futures::task::AtomicWaker;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -86,7 +87,7 @@ impl<T: Send + 'static> Upheld<T> {
         entry: Entry,
         messages: impl Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> Self {
-        let good = Arc::new(Good(Mutex::new(Instant::now())));
+        let good = Arc::new(Good::new());
         // In a task of its own, which ends with the stream: a stream is looked at only where its reader has room, and a question
         // in its turn must not wait for that.
         let mut deciding = JoinSet::new();
@@ -143,7 +144,11 @@ impl<T: Send + 'static> Stream for Upheld<T> {
             return Poll::Ready(Some(Err(status)));
         }
         // A reader who came back after a while is told nothing before it is known that they still may.
-        if self.good.as_ref().is_some_and(|good| good.is_over()) {
+        if self
+            .good
+            .as_ref()
+            .is_some_and(|good| good.is_awaited(context.waker()))
+        {
             return Poll::Pending;
         }
         Poll::Ready(ready!(self.messages.poll_next_unpin(context)))
@@ -152,15 +157,37 @@ impl<T: Send + 'static> Stream for Upheld<T> {
 
 /// When a stream was last found good.
 #[derive(Debug)]
-struct Good(Mutex<Instant>);
+struct Good {
+    found: Mutex<Instant>,
+    /// Who waits for it to be found so again.
+    awaited: AtomicWaker,
+}
 
 impl Good {
+    fn new() -> Self {
+        Self {
+            found: Mutex::new(Instant::now()),
+            awaited: AtomicWaker::new(),
+        }
+    }
+
     fn renew(&self) {
-        *self.0.lock() = Instant::now();
+        *self.found.lock() = Instant::now();
+        self.awaited.wake();
     }
 
     fn is_over(&self) -> bool {
-        self.0.lock().elapsed() > GOOD_FOR
+        self.found.lock().elapsed() > GOOD_FOR
+    }
+
+    /// True where it is not known to be good any more; whoever asks is woken when it is.
+    fn is_awaited(&self, waker: &Waker) -> bool {
+        if !self.is_over() {
+            return false;
+        }
+        self.awaited.register(waker);
+        // It may have been found good in between.
+        self.is_over()
     }
 }
 
@@ -204,7 +231,7 @@ fn over<M>(
                 }
                 let answer = tokio::select! {
                     refusal = &mut credential => return refusal.into(),
-                    answer = api.deciding.ask(Box::pin(question)) => answer,
+                    answer = api.deciding.ask(|| api.verifier.heard_at(), Box::pin(question)) => answer,
                 };
                 match answer {
                     Answer::Given(Ok(())) => (decided_by, decided) = (Some(heard.revision), Instant::now()),
@@ -237,5 +264,44 @@ fn is_denial(error: &Error) -> bool {
         | Error::DatabaseNotAllowed { .. }
         | Error::PolicyForbids { .. } => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn stream_that_was_not_known_to_be_good_goes_on_as_soon_as_it_is() {
+        let good = Arc::new(Good::new());
+        *good.found.lock() = Instant::now() - GOOD_FOR * 2;
+        let mut upheld = Upheld {
+            messages: stream::iter([Ok(7)]).boxed(),
+            over: futures::future::pending().boxed(),
+            good: Some(good.clone()),
+        };
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let mut context = TaskContext::from_waker(&waker);
+        assert!(upheld.poll_next_unpin(&mut context).is_pending());
+        assert!(!woken.0.load(Ordering::Relaxed));
+        good.renew();
+        assert!(woken.0.load(Ordering::Relaxed), "nobody else wakes it");
+        let Poll::Ready(Some(Ok(message))) = upheld.poll_next_unpin(&mut context) else {
+            panic!("it does not go on");
+        };
+        assert_eq!(message, 7);
     }
 }

@@ -104,6 +104,8 @@ pub struct TokenVerifier {
     heard: Mutex<i64>,
     /// True while the config database does not answer.
     deaf: AtomicBool,
+    /// When it answered last.
+    heard_at: parking_lot::Mutex<Instant>,
     changed: watch::Sender<()>,
     policy: watch::Sender<HeardPolicy>,
 }
@@ -126,6 +128,7 @@ impl TokenVerifier {
             lookups: Semaphore::new(LOOKUPS),
             heard: Mutex::new(0),
             deaf: AtomicBool::new(false),
+            heard_at: parking_lot::Mutex::new(Instant::now()),
             changed: watch::Sender::new(()),
             policy: watch::Sender::new(HeardPolicy::none()),
             store,

@@ -21,12 +21,19 @@ impl TokenVerifier {
         let heard = self.hear_revocations().await;
         let was_deaf = self.deaf.swap(heard.is_err(), Ordering::Relaxed);
         heard?;
+        *self.heard_at.lock() = Instant::now();
         if was_deaf {
             // The database may have forgotten by now what was revoked meanwhile. A token's own row says it
             // for good.
             self.standing.forget_api_tokens();
         }
         Ok(())
+    }
+
+    /// When the config database answered a question of the [`crate::RevocationFeed`] last.
+    #[must_use]
+    pub fn heard_at(&self) -> Instant {
+        *self.heard_at.lock()
     }
 
     /// Reads the users anew who are in use, with their roles, in two queries, so that calls need not wait for it.
