@@ -9,8 +9,10 @@ use e2e::secrets::Secrets;
 use e2e::world::OidcOptions;
 use e2e::{Client, World, WorldOptions};
 use harness::{free_port, random};
-use rpc::auth::v1::{PollLoginRequest, StartLoginRequest, StartLoginResponse, TokenPair, WhoAmIResponse};
-use serde_json::Value;
+use rpc::auth::v1::{
+    PollLoginRequest, RefreshTokenRequest, StartLoginRequest, StartLoginResponse, TokenPair, WhoAmIResponse,
+};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout};
 use tonic::Status;
@@ -32,6 +34,12 @@ pub(super) async fn arrange(accounts: &[Value], oidc: &str, extra: &str) -> Arra
         ..WorldOptions::default()
     };
     arrange_in(options, accounts, oidc, extra).await
+}
+
+/// A world with one provider, at which there is Ann.
+pub(super) async fn arrange_ann() -> Arrangement {
+    let ann = json!({ "ann": { "preferred_username": "ann" } });
+    arrange(&[ann], "", "auto_create = true").await
 }
 
 /// A world with that and providers.
@@ -165,6 +173,15 @@ impl Arrangement {
         let begun = begin(&client, &format!("idp-{provider}")).await?;
         self.browse_and_confirm(provider, &begun, login).await;
         poll(&client, &begun).await
+    }
+
+    /// Refreshes a login.
+    pub(super) async fn refresh(&self, tokens: &TokenPair) -> Result<TokenPair, Status> {
+        let request = RefreshTokenRequest {
+            refresh_token: tokens.refresh_token.clone(),
+        };
+        let answer = self.world.anonymous().auth().refresh_token(request).await?;
+        Ok(answer.into_inner().tokens.unwrap())
     }
 
     /// Who a token's holder is.

@@ -9,7 +9,7 @@ use rpc::auth::v1::{DeviceFlow, RefreshTokenRequest, StartLoginRequest};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::arrangement::{DEADLINE, arrange, begin, begin_with, poll, poll_once};
+use super::arrangement::{DEADLINE, arrange, arrange_ann, begin, begin_with, poll, poll_once};
 
 /// Several rounds, should the provider be taken for one that is away.
 const ROUNDS: Duration = Duration::from_secs(180);
@@ -132,12 +132,7 @@ async fn login_on_a_device_whose_client_goes_away_is_collected_later() {
 
 #[tokio::test]
 async fn beginning_whose_client_goes_away_leaves_nothing_that_could_be_gone_on_with() {
-    let here = arrange(
-        &[json!({ "ann": { "preferred_username": "ann" } })],
-        "",
-        "auto_create = true",
-    )
-    .await;
+    let here = arrange_ann().await;
     // Its discovery document is what it is asked for first.
     let provider = &here.providers[0];
     provider.freeze();

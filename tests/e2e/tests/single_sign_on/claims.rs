@@ -2,21 +2,13 @@
 
 use e2e::reason;
 use rpc::access::v1::{ListGroupMembersRequest, ListGroupsRequest};
-use rpc::auth::v1::{LogoutRequest, RefreshTokenRequest, TokenPair};
+use rpc::auth::v1::LogoutRequest;
 use rpc::errors::v1::ErrorReason;
 use rpc::user::v1::{CreateUserRequest, User};
 use serde_json::json;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::arrangement::{Arrangement, arrange};
-
-async fn refresh(here: &Arrangement, tokens: &TokenPair) -> Result<TokenPair, Status> {
-    let request = RefreshTokenRequest {
-        refresh_token: tokens.refresh_token.clone(),
-    };
-    let answer = here.world.anonymous().auth().refresh_token(request).await?;
-    Ok(answer.into_inner().tokens.unwrap())
-}
 
 #[tokio::test]
 async fn names_that_cannot_be_or_are_taken_make_no_user() {
@@ -97,7 +89,7 @@ async fn groups_make_an_administrator_for_as_long_as_the_provider_says_them() {
         "the refresh follows the groups",
         async || {
             let mut last = last.lock().await;
-            *last = refresh(&here, &last).await.unwrap();
+            *last = here.refresh(&last).await.unwrap();
             !here.who(&last).await.administrator
         },
     )
@@ -201,7 +193,7 @@ async fn login_ends_when_its_provider_ends_it_and_logout_ends_it_there() {
     .await;
     let ann = here.log_in(0, "ann").await.unwrap();
     let bob = here.log_in(0, "bob").await.unwrap();
-    let ann = refresh(&here, &ann).await.unwrap();
+    let ann = here.refresh(&ann).await.unwrap();
 
     let client = here.world.anonymous().with_token(&bob.access_token);
     here.providers[0].control(json!({ "resetRequests": true })).await;
@@ -216,7 +208,7 @@ async fn login_ends_when_its_provider_ends_it_and_logout_ends_it_there() {
         "the provider ends the login",
         async || {
             let mut last = last.lock().await;
-            match refresh(&here, &last).await {
+            match here.refresh(&last).await {
                 Ok(next) => {
                     *last = next;
                     Err("it goes on".to_owned())
@@ -233,7 +225,7 @@ async fn login_ends_when_its_provider_ends_it_and_logout_ends_it_there() {
     );
     let last = last.lock().await.clone();
     reason::expect(
-        refresh(&here, &last).await,
+        here.refresh(&last).await,
         Code::Unauthenticated,
         ErrorReason::TokenRevoked,
     );

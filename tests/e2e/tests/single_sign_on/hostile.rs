@@ -6,7 +6,7 @@ use rpc::errors::v1::ErrorReason;
 use serde_json::json;
 use tonic::Code;
 
-use super::arrangement::{Returned, arrange, begin, can_be_collected, poll, poll_once};
+use super::arrangement::{Returned, arrange, arrange_ann, begin, can_be_collected, poll, poll_once};
 
 fn parameter<'a>(url: &'a str, name: &str) -> &'a str {
     let query = url.split_once('?').unwrap().1;
@@ -125,12 +125,7 @@ async fn state_and_code_work_once_and_only_together() {
 
 #[tokio::test]
 async fn stolen_login_id_or_row_of_the_config_database_is_of_no_use() {
-    let here = arrange(
-        &[json!({ "ann": { "preferred_username": "ann" } })],
-        "",
-        "auto_create = true",
-    )
-    .await;
+    let here = arrange_ann().await;
     let client = here.world.anonymous();
     let begun = begin(&client, "idp-0").await.unwrap();
     here.browse_and_confirm(0, &begun, "ann").await;
@@ -192,12 +187,7 @@ async fn stolen_login_id_or_row_of_the_config_database_is_of_no_use() {
 
 #[tokio::test]
 async fn secrets_of_a_login_are_in_no_log_and_its_token_can_be_checked_by_the_published_keys() {
-    let here = arrange(
-        &[json!({ "ann": { "preferred_username": "ann" } })],
-        "",
-        "auto_create = true",
-    )
-    .await;
+    let here = arrange_ann().await;
     let client = here.world.anonymous();
     let begun = begin(&client, "idp-0").await.unwrap();
     let back = here.providers[0]
@@ -242,12 +232,7 @@ async fn secrets_of_a_login_are_in_no_log_and_its_token_can_be_checked_by_the_pu
 
 #[tokio::test]
 async fn login_that_somebody_else_began_is_theirs_only_if_the_person_who_was_sent_there_says_so() {
-    let here = arrange(
-        &[json!({ "ann": { "preferred_username": "ann" } })],
-        "",
-        "auto_create = true",
-    )
-    .await;
+    let here = arrange_ann().await;
     // Eve begins logins and sends Ann the addresses.
     let eve = here.world.anonymous();
     let begun = begin(&eve, "idp-0").await.unwrap();

@@ -9,16 +9,11 @@ use serde_json::json;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::arrangement::{arrange, begin};
+use super::arrangement::{arrange, arrange_ann, begin};
 
 #[tokio::test]
 async fn provider_that_rotates_its_keys_or_whose_clock_is_a_little_off_is_believed() {
-    let here = arrange(
-        &[json!({ "ann": { "preferred_username": "ann" } })],
-        "",
-        "auto_create = true",
-    )
-    .await;
+    let here = arrange_ann().await;
     let provider = &here.providers[0];
     here.log_in(0, "ann").await.unwrap();
     // Both instances know the old keys.

@@ -4,14 +4,15 @@ use e2e::chromium::Chromium;
 use e2e::reason;
 use rpc::auth::v1::start_login_request::Flow;
 use rpc::auth::v1::{
-    BrowserFlow, DeviceFlow, GetLoginOptionsRequest, ListLoginsRequest, RefreshTokenRequest,
-    RevokeLoginRequest, WhoAmIRequest,
+    BrowserFlow, DeviceFlow, GetLoginOptionsRequest, ListLoginsRequest, RevokeLoginRequest, WhoAmIRequest,
 };
 use rpc::errors::v1::ErrorReason;
 use serde_json::json;
 use tonic::Code;
 
-use super::arrangement::{Arrangement, Begun, arrange, begin, begin_with, can_be_collected, poll, poll_once};
+use super::arrangement::{
+    Arrangement, Begun, arrange, arrange_ann, begin, begin_with, can_be_collected, poll, poll_once,
+};
 
 #[tokio::test]
 async fn person_logs_in_with_a_browser_whose_return_lands_on_the_other_instance() {
@@ -123,12 +124,7 @@ async fn person_logs_in_with_a_browser_whose_return_lands_on_the_other_instance(
 
 #[tokio::test]
 async fn browser_brings_the_code_to_the_client_on_its_loopback_and_nowhere_else() {
-    let here = arrange(
-        &[json!({ "ann": { "preferred_username": "ann" } })],
-        "",
-        "auto_create = true",
-    )
-    .await;
+    let here = arrange_ann().await;
     let client = here.world.anonymous();
     let flow = |uri: &str| {
         Some(Flow::Browser(BrowserFlow {
@@ -225,12 +221,7 @@ async fn person_logs_in_on_another_device() {
 
 #[tokio::test]
 async fn logins_are_listed_with_what_they_were_begun_with_and_ended_one_by_one() {
-    let here = arrange(
-        &[json!({ "ann": { "preferred_username": "ann" } })],
-        "",
-        "auto_create = true",
-    )
-    .await;
+    let here = arrange_ann().await;
     let one = here.log_in(0, "ann").await.unwrap();
     let two = here.log_in(0, "ann").await.unwrap();
     let client = here.world.anonymous().with_token(&two.access_token);
@@ -255,10 +246,7 @@ async fn logins_are_listed_with_what_they_were_begun_with_and_ended_one_by_one()
         .revoke_login(RevokeLoginRequest { name })
         .await
         .unwrap();
-    let request = RefreshTokenRequest {
-        refresh_token: one.refresh_token.clone(),
-    };
-    let refreshed = here.world.anonymous().auth().refresh_token(request).await;
+    let refreshed = here.refresh(&one).await;
     reason::expect(
         refreshed.map(drop),
         Code::Unauthenticated,

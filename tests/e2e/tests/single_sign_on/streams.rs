@@ -4,7 +4,7 @@ use e2e::reason;
 use harness::eventually;
 use rpc::audit::v1::audit_service_client::AuditServiceClient;
 use rpc::audit::v1::{WatchAuditRecordsRequest, WatchAuditRecordsResponse};
-use rpc::auth::v1::{RefreshTokenRequest, TokenPair};
+use rpc::auth::v1::TokenPair;
 use rpc::errors::v1::ErrorReason;
 use serde_json::json;
 use tokio::time::timeout;
@@ -68,10 +68,7 @@ async fn stream_ends_when_the_provider_says_no_though_its_client_never_refreshes
         Code::Unauthenticated,
         ErrorReason::TokenRevoked,
     );
-    let request = RefreshTokenRequest {
-        refresh_token: ann.refresh_token.clone(),
-    };
-    let refreshed = here.world.anonymous().auth().refresh_token(request).await;
+    let refreshed = here.refresh(&ann).await;
     reason::expect(refreshed, Code::Unauthenticated, ErrorReason::TokenRevoked);
     let staff = json!({ "preferred_username": "bob", "groups": ["staff"] });
     provider.control(json!({ "accounts": { "bob": staff } })).await;

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use harness::{Process, pgmoor_binary};
-use serde_json::json;
 
-use super::arrangement::{Arrangement, Returned, arrange};
+use super::arrangement::{Arrangement, Returned, arrange_ann};
 
 struct Terminal<'a> {
     here: &'a Arrangement,
@@ -33,12 +32,7 @@ impl Terminal<'_> {
 
 #[tokio::test]
 async fn terminal_prints_the_address_and_the_code_and_has_the_tokens_afterwards() {
-    let here = arrange(
-        &[json!({ "ann": { "preferred_username": "ann" } })],
-        "",
-        "auto_create = true",
-    )
-    .await;
+    let here = arrange_ann().await;
     let terminal = Terminal {
         here: &here,
         home: tempfile::tempdir().unwrap(),
@@ -97,12 +91,7 @@ async fn terminal_prints_the_address_and_the_code_and_has_the_tokens_afterwards(
 
 #[tokio::test]
 async fn browser_on_the_same_machine_brings_the_login_home_and_nobody_compares_a_code() {
-    let here = arrange(
-        &[json!({ "ann": { "preferred_username": "ann" } })],
-        "",
-        "auto_create = true",
-    )
-    .await;
+    let here = arrange_ann().await;
     let home = tempfile::tempdir().unwrap();
     // What opens an address: it writes it down, for the test to go there.
     let opened = home.path().join("opened");

@@ -5,16 +5,11 @@ use rpc::errors::v1::ErrorReason;
 use serde_json::json;
 use tonic::Code;
 
-use super::arrangement::{Returned, arrange, begin, can_be_collected, poll, poll_once};
+use super::arrangement::{Returned, arrange, arrange_ann, begin, can_be_collected, poll, poll_once};
 
 #[tokio::test]
 async fn unknown_states_and_answers_are_throttled_and_whoever_brings_right_ones_logs_in() {
-    let here = arrange(
-        &[json!({ "ann": { "preferred_username": "ann" } })],
-        "",
-        "auto_create = true",
-    )
-    .await;
+    let here = arrange_ann().await;
     let client = here.world.anonymous();
     let begun = begin(&client, "idp-0").await.unwrap();
     let mut returned = here.browse(0, &begun, "ann").await;

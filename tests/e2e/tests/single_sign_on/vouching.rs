@@ -1,7 +1,7 @@
 //! For how long a provider's word is good, and for what.
 
 use e2e::reason;
-use rpc::auth::v1::{CreateApiTokenRequest, RefreshTokenRequest, TokenPair, WhoAmIRequest};
+use rpc::auth::v1::{CreateApiTokenRequest, TokenPair, WhoAmIRequest};
 use rpc::errors::v1::ErrorReason;
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -9,20 +9,12 @@ use tonic::{Code, Status};
 
 use super::arrangement::{Arrangement, DEADLINE, arrange};
 
-async fn refresh(here: &Arrangement, tokens: &TokenPair) -> Result<TokenPair, Status> {
-    let request = RefreshTokenRequest {
-        refresh_token: tokens.refresh_token.clone(),
-    };
-    let answer = here.world.anonymous().auth().refresh_token(request).await?;
-    Ok(answer.into_inner().tokens.unwrap())
-}
-
 /// Refreshes until it is refused.
 async fn refused(here: &Arrangement, tokens: TokenPair) -> Status {
     let last = Mutex::new(tokens);
     harness::eventually(DEADLINE, "the login ends", async || {
         let mut last = last.lock().await;
-        match refresh(here, &last).await {
+        match here.refresh(&last).await {
             Ok(next) => {
                 *last = next;
                 Err("it goes on".to_owned())
@@ -111,18 +103,18 @@ async fn login_whose_provider_cannot_be_asked_again_ends_when_it_is_too_old() {
     )
     .await;
     let tokens = here.log_in(0, "ann").await.unwrap();
-    let tokens = refresh(&here, &tokens).await.unwrap();
+    let tokens = here.refresh(&tokens).await.unwrap();
     let database = here.world.config_database().database().connect().await;
     let aged = "UPDATE pgmoor.logins SET create_time = create_time - interval '13 hours' WHERE provider_token IS NULL \
                 AND provider IS NOT NULL";
     assert_eq!(database.execute(aged, &[]).await.unwrap(), 1);
     reason::expect(
-        refresh(&here, &tokens).await,
+        here.refresh(&tokens).await,
         Code::Unauthenticated,
         ErrorReason::LoginReauthenticationRequired,
     );
     reason::expect(
-        refresh(&here, &tokens).await,
+        here.refresh(&tokens).await,
         Code::Unauthenticated,
         ErrorReason::TokenRevoked,
     );
@@ -142,7 +134,7 @@ async fn token_that_a_provider_replaced_is_not_lost_where_the_rest_of_the_answer
     let refresh_until = async |what: &str, done: &dyn Fn(&serde_json::Value) -> bool| {
         harness::eventually(DEADLINE, what, async || {
             let mut last = last.lock().await;
-            *last = refresh(&here, &last).await.unwrap();
+            *last = here.refresh(&last).await.unwrap();
             done(&provider.control(json!({})).await["requests"])
         })
         .await;
