@@ -284,7 +284,7 @@ fn table(n: &Names) -> Vec<Row> {
         row("pgmoor.catalog.v1.CatalogService/ListTables", &catalog::ListTablesRequest { server: at_server(), database: n.database.clone(), schema: "public".to_owned(), ..Default::default() }, NotFound, PermissionDenied, (Owner, Ok)),
         row("pgmoor.storage.v1.StorageService/ListFiles", &storage::ListFilesRequest { parent: n.owner.clone(), ..Default::default() }, NotFound, NotFound, (Owner, Ok)),
         row("pgmoor.storage.v1.StorageService/WriteFile", &storage::WriteFileRequest { name: mine.clone(), offset: -1, ..Default::default() }, NotFound, NotFound, (Owner, InvalidArgument)),
-        row("pgmoor.storage.v1.StorageService/UploadFile", &storage::UploadFileRequest { kind: Some(storage::upload_file_request::Kind::Start(storage::UploadStart { name: mine.clone(), size_bytes: Some(1), ..Default::default() })) }, NotFound, NotFound, (Owner, InvalidArgument)),
+        row("pgmoor.storage.v1.StorageService/UploadFile", &storage::UploadFileRequest { kind: Some(storage::upload_file_request::Kind::Start(storage::UploadStart { name: mine.clone(), size_bytes: Some(1), ..Default::default() })) }, NotFound, NotFound, (Owner, FailedPrecondition)),
         row("pgmoor.storage.v1.StorageService/DownloadFile", &named!(storage::DownloadFileRequest, n.backup), NotFound, PermissionDenied, (Owner, Ok)),
         row("pgmoor.storage.v1.StorageService/DeleteFile", &named!(storage::DeleteFileRequest, mine), NotFound, NotFound, (Owner, NotFound)),
         row("pgmoor.operation.v1.OperationService/GetOperation", &named!(operation::GetOperationRequest, n.operation), NotFound, Ok, (Owner, Ok)),
