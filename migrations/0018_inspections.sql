@@ -10,6 +10,7 @@ CREATE TABLE pgmoor.inspections (
     database_name text NOT NULL,
     -- The credential as of then: with another password it is looked anew.
     credential_id uuid NOT NULL,
+    -- When the look began, by this database's clock.
     check_time timestamptz NOT NULL,
     -- What was let pass.
     trusted_functions text[] NOT NULL,

@@ -1,7 +1,7 @@
 //! Which logins have streams open in this process: a stream outlives the access token it was opened with, so that its login may be
 //! asked after by nobody but us.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use domain::id::LoginId;
@@ -38,13 +38,15 @@ impl OpenStreams {
         self.0.lock().keys().copied().collect()
     }
 
-    /// These logins' providers are silent, and no others. True where one came to be.
-    pub(crate) fn note_silent(&self, logins: &HashSet<LoginId>) -> bool {
+    /// Whether these logins' providers are silent. True where one came to be.
+    pub(crate) fn note_silent(&self, logins: &HashMap<LoginId, bool>) -> bool {
+        let mut streams = self.0.lock();
         let mut any = false;
-        for (login, open) in self.0.lock().iter_mut() {
-            let silent = logins.contains(login);
-            any |= silent && !open.silent;
-            open.silent = silent;
+        for (login, silent) in logins {
+            if let Some(open) = streams.get_mut(login) {
+                any |= *silent && !open.silent;
+                open.silent = *silent;
+            }
         }
         any
     }
@@ -78,10 +80,13 @@ mod tests {
         let (one, two) = (streams.enter(login), streams.enter(login));
         drop(one);
         assert_eq!(streams.logins(), [login]);
-        assert!(streams.note_silent(&HashSet::from([login])), "it is news");
-        assert!(!streams.note_silent(&HashSet::from([login])), "it is none");
+        let silent = HashMap::from([(login, true)]);
+        assert!(streams.note_silent(&silent), "it is news");
+        assert!(!streams.note_silent(&silent), "it is none");
+        let other = HashMap::from([(LoginId::generate(&SystemRandom), true)]);
+        assert!(!streams.note_silent(&other), "it has no streams");
         assert!(streams.is_silent(login));
-        assert!(!streams.note_silent(&HashSet::new()));
+        assert!(!streams.note_silent(&HashMap::from([(login, false)])));
         assert!(!streams.is_silent(login), "the provider answers again");
         drop(two);
         assert!(streams.logins().is_empty());

@@ -11,6 +11,8 @@ use crate::signing_key::UnusableKey;
 
 /// Texts read at once.
 const BATCH: u16 = 200;
+/// Most rounds of one run: while an instance seals with another key than the first, each finds something.
+const ROUNDS: usize = 3;
 
 /// What came of what is sealed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct ResealedLogins {
     pub anew: usize,
     /// How many no key of the ring opens.
     pub void: usize,
+    /// Whether the last round found nothing but what the first key seals.
+    pub is_complete: bool,
 }
 
 /// Why not everything was sealed anew.
@@ -32,7 +36,8 @@ pub enum ResealError {
     Store(#[from] StoreError),
 }
 
-/// Seals everything with the first key of the ring. What is written meanwhile with another one is found in a round of its own.
+/// Seals everything with the first key of the ring. What is written meanwhile with another one is found in a round of its own, and
+/// where that does not come to an end the outcome is not complete.
 ///
 /// # Errors
 /// [`ResealError`] by cause.
@@ -42,14 +47,16 @@ pub async fn reseal_logins(
     random: &dyn Random,
 ) -> Result<ResealedLogins, ResealError> {
     let mut total = ResealedLogins::default();
-    loop {
+    for _ in 0..ROUNDS {
         let round = round(store, ring, random).await?;
         total.anew += round.anew;
         total.void = round.void;
+        total.is_complete = round.is_complete;
         if round.anew == 0 {
-            return Ok(total);
+            break;
         }
     }
+    Ok(total)
 }
 
 async fn round(
@@ -57,7 +64,10 @@ async fn round(
     ring: &LoginKeyRing,
     random: &dyn Random,
 ) -> Result<ResealedLogins, ResealError> {
-    let mut outcome = ResealedLogins::default();
+    let mut outcome = ResealedLogins {
+        is_complete: true,
+        ..ResealedLogins::default()
+    };
     for place in SealedPlace::ALL {
         let mut after = None;
         loop {
@@ -70,11 +80,15 @@ async fn round(
                     Resealed::Anew(anew) => {
                         let replaced = store.sealed_logins().replace(found, &anew).await?;
                         outcome.anew += usize::from(replaced);
+                        outcome.is_complete = false;
                     }
                     Resealed::Void if place == SealedPlace::SigningKey => {
                         return Err(UnusableKey::Sealed { id: found.id }.into());
                     }
-                    Resealed::Void => outcome.void += 1,
+                    Resealed::Void => {
+                        outcome.void += 1;
+                        outcome.is_complete = false;
+                    }
                 }
             }
         }

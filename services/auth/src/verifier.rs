@@ -9,7 +9,7 @@
 mod following;
 mod policy;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -186,8 +186,8 @@ impl TokenVerifier {
         self.streams.logins()
     }
 
-    /// Of these logins, and no others, the provider has said nothing for longer than it may.
-    pub(crate) fn note_silent(&self, logins: &HashSet<LoginId>) {
+    /// Of each of these logins, whether the provider has said nothing for longer than it may.
+    pub(crate) fn note_silent(&self, logins: &HashMap<LoginId, bool>) {
         if self.streams.note_silent(logins) {
             self.changed.send_replace(());
         }

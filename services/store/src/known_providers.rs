@@ -1,7 +1,8 @@
 //! Which providers API instances have in their configuration, and what becomes of what one gave that none of them has any more.
 //!
 //! Invariant: nothing goes before the provider has been unknown for a while, so that a change of the configuration may come to one
-//! instance after the other. An instance that has it keeps it known.
+//! instance after the other. An instance that has it keeps it known. While no instance looks, no time passes: whoever starts first
+//! after all had stopped may be the one that is configured without it.
 
 use std::time::Duration;
 
@@ -13,6 +14,11 @@ use crate::error::StoreError;
 use crate::logins::end_of_providers;
 use crate::revocations::{self, Subject};
 use crate::{Store, seconds};
+
+/// The row that says when an instance looked last, whatever it has in its configuration. No provider's id has such a character.
+const LOOKED: &str = "*";
+/// Where nobody looked for longer than this, nobody was there. Instances look every hour.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// The providers that are known. Made by [`Store::known_providers`].
 #[derive(Debug, Clone, Copy)]
@@ -35,12 +41,14 @@ impl KnownProviders<'_> {
     /// When the database fails.
     pub async fn see(&self, ids: &[String]) -> Result<(), StoreError> {
         let mut connection = self.store.acquire().await?;
+        let mut tx = connection.begin().await?;
+        skip_pause(&mut tx).await?;
         sqlx::query(
             "INSERT INTO pgmoor.known_providers (id) SELECT unnest($1::text[]) \
              ON CONFLICT ON CONSTRAINT known_providers_pkey DO UPDATE SET seen_time = clock_timestamp()",
         )
         .bind(ids)
-        .execute(&mut *connection)
+        .execute(&mut *tx)
         .await?;
         // Of what nobody has seen yet the time begins now.
         sqlx::query(
@@ -51,8 +59,9 @@ impl KnownProviders<'_> {
              UNION SELECT provider FROM pgmoor.logins WHERE end_time IS NULL AND provider IS NOT NULL \
              ON CONFLICT ON CONSTRAINT known_providers_pkey DO NOTHING",
         )
-        .execute(&mut *connection)
+        .execute(&mut *tx)
         .await?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -67,9 +76,10 @@ impl KnownProviders<'_> {
         let mut tx = connection.begin().await?;
         let gone: Vec<String> = sqlx::query_scalar(
             "DELETE FROM pgmoor.known_providers WHERE seen_time < clock_timestamp() - make_interval(secs => $1) \
-             RETURNING id",
+             AND id <> $2 RETURNING id",
         )
         .bind(seconds(age))
+        .bind(LOOKED)
         .fetch_all(&mut *tx)
         .await?;
         if gone.is_empty() {
@@ -99,6 +109,41 @@ impl KnownProviders<'_> {
         tracing::info!(providers = ?gone, memberships = ended, logins, "what providers gave that are not configured any more has ended");
         Ok(ended)
     }
+}
+
+/// Writes down that somebody looks now, and does not count the time in which nobody did.
+async fn skip_pause(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
+    // Programs that did not write down when they looked wrote down at least what they had.
+    sqlx::query(
+        "INSERT INTO pgmoor.known_providers (id, seen_time) \
+         SELECT $1, coalesce(max(seen_time), clock_timestamp()) FROM pgmoor.known_providers \
+         ON CONFLICT ON CONSTRAINT known_providers_pkey DO NOTHING",
+    )
+    .bind(LOOKED)
+    .execute(&mut *tx)
+    .await?;
+    // Locked, so that of two instances that start at once one moves the times.
+    let pause: Option<f64> = sqlx::query_scalar(
+        "SELECT extract(epoch FROM clock_timestamp() - seen_time)::float8 FROM pgmoor.known_providers \
+         WHERE id = $1 FOR UPDATE",
+    )
+    .bind(LOOKED)
+    .fetch_optional(&mut *tx)
+    .await?;
+    if let Some(pause) = pause.filter(|pause| *pause > seconds(LONGEST_PAUSE)) {
+        sqlx::query(
+            "UPDATE pgmoor.known_providers \
+             SET seen_time = least(seen_time + make_interval(secs => $1), clock_timestamp())",
+        )
+        .bind(pause)
+        .execute(&mut *tx)
+        .await?;
+    }
+    sqlx::query("UPDATE pgmoor.known_providers SET seen_time = clock_timestamp() WHERE id = $1")
+        .bind(LOOKED)
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 /// Returns how many stopped being ones.

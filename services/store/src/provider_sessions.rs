@@ -61,6 +61,17 @@ pub enum ProviderStanding {
     TooOld,
 }
 
+/// A login that was begun at a provider, and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingLogin {
+    /// The login.
+    pub login_id: LoginId,
+    /// The provider.
+    pub provider: String,
+    /// How it stands with that provider.
+    pub standing: ProviderStanding,
+}
+
 /// What logins know of their providers. Made by [`Store::provider_sessions`].
 #[derive(Debug, Clone, Copy)]
 pub struct ProviderSessions<'a> {
@@ -178,11 +189,11 @@ impl ProviderSessions<'_> {
         interval: Duration,
         grace: Duration,
         age: Duration,
-    ) -> Result<Vec<(LoginId, ProviderStanding)>, StoreError> {
+    ) -> Result<Vec<StandingLogin>, StoreError> {
         let ids: Vec<Uuid> = logins.iter().map(|login| login.as_uuid()).collect();
         let mut connection = self.store.acquire().await?;
-        let rows: Vec<(Uuid, bool, bool, bool, bool)> = sqlx::query_as(
-            "SELECT id, provider_token IS NOT NULL, \
+        let rows: Vec<(Uuid, String, bool, bool, bool, bool)> = sqlx::query_as(
+            "SELECT id, provider, provider_token IS NOT NULL, \
              coalesce(provider_check_time + make_interval(secs => $2) <= clock_timestamp(), false), \
              coalesce(provider_check_time > provider_confirm_time \
                       AND provider_check_time + make_interval(secs => $5) <= clock_timestamp() \
@@ -197,14 +208,18 @@ impl ProviderSessions<'_> {
         .bind(seconds(LONGEST_CHECK))
         .fetch_all(&mut *connection)
         .await?;
-        let standing = |(id, has_token, due, silent, old)| {
+        let standing = |(id, provider, has_token, due, silent, old)| {
             let standing = match () {
                 () if has_token && due => ProviderStanding::Due,
                 () if has_token && silent => ProviderStanding::Silent,
                 () if !has_token && old => ProviderStanding::TooOld,
                 () => ProviderStanding::Good,
             };
-            (LoginId::from_uuid(id), standing)
+            StandingLogin {
+                login_id: LoginId::from_uuid(id),
+                provider,
+                standing,
+            }
         };
         Ok(rows.into_iter().map(standing).collect())
     }
@@ -285,16 +300,16 @@ impl ProviderSessions<'_> {
         Ok(())
     }
 
-    /// Ends a login because its provider did.
+    /// Ends a login because its provider did. True where it had not ended before.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn end(&self, login: LoginId) -> Result<(), StoreError> {
+    pub async fn end(&self, login: LoginId) -> Result<bool, StoreError> {
         let mut connection = self.store.acquire().await?;
         let mut tx = connection.begin().await?;
-        end_by_provider(&mut tx, login).await?;
+        let ended = end_by_provider(&mut tx, login).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(ended)
     }
 
     /// The same where the provider does not vouch for the user any more either: their API tokens stop with it. True where they
@@ -341,11 +356,12 @@ impl ProviderSessions<'_> {
     }
 }
 
-async fn end_by_provider(tx: &mut PgConnection, login: LoginId) -> Result<(), sqlx::Error> {
-    if end(&mut *tx, login, EndReason::Provider).await? {
+async fn end_by_provider(tx: &mut PgConnection, login: LoginId) -> Result<bool, sqlx::Error> {
+    let ended = end(&mut *tx, login, EndReason::Provider).await?;
+    if ended {
         revocations::append(tx, &[Subject::Login(login)]).await?;
     }
-    Ok(())
+    Ok(ended)
 }
 
 /// Whether the provider has vouched for another open login of the same identity lately.

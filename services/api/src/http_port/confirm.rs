@@ -128,8 +128,10 @@ fn cookie_name(token: &str, is_secure: bool) -> Option<String> {
     Some(format!("{prefix}pgmoor-login-{}", token.get(..NAMED_BY)?))
 }
 
+/// Whether we may have made it: in lower case. What is none is not looked for, and not counted.
 fn is_secret(text: &str) -> bool {
-    text.len() == SECRET_CHARS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    let allowed = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == SECRET_CHARS && text.bytes().all(allowed)
 }
 
 #[cfg(test)]
@@ -150,6 +152,7 @@ mod tests {
             format!("token={token}&answer=decline&answer=confirm"),
             format!("token={}&answer=confirm", "ä".repeat(32)),
             format!("token={token}0&answer=confirm"),
+            format!("token={}&answer=confirm", token.to_uppercase()),
         ] {
             assert_eq!(read(bad.as_bytes()), None, "{bad}");
         }

@@ -126,21 +126,33 @@ async fn wrong_refresh_tokens_are_throttled_and_nobody_who_brings_a_right_one() 
         };
         world.a.anonymous().auth().refresh_token(request).await
     };
-    let wrong = format!("{}A", &tokens.refresh_token[..tokens.refresh_token.len() - 1]);
-    assert_fails(
-        refresh(&wrong).await,
-        Code::Unauthenticated,
-        ErrorReason::TokenInvalid,
-    );
-    let counted = "UPDATE pgmoor.login_throttles SET attempts = 1000 WHERE key LIKE 'refresh-token:%'";
+    let (rest, last) = tokens.refresh_token.split_at(tokens.refresh_token.len() - 1);
+    // Of the right form, and given to nobody.
+    let wrong = format!("{rest}{}", if last == "0" { "1" } else { "0" });
+    for token in [&wrong, &format!("{rest}A")] {
+        assert_fails(
+            refresh(token).await,
+            Code::Unauthenticated,
+            ErrorReason::TokenInvalid,
+        );
+    }
     let connection = world.database.connect().await;
+    let attempts = async || -> i32 {
+        let sql = "SELECT attempts FROM pgmoor.login_throttles WHERE key LIKE 'refresh-token:%'";
+        connection.query_one(sql, &[]).await.unwrap().get(0)
+    };
+    assert_eq!(attempts().await, 1, "what cannot be a token is not counted");
+    let counted = "UPDATE pgmoor.login_throttles SET attempts = 1000 WHERE key LIKE 'refresh-token:%'";
     assert_eq!(connection.execute(counted, &[]).await.unwrap(), 1);
-    let throttled = assert_fails(
-        refresh(&wrong).await,
-        Code::ResourceExhausted,
-        ErrorReason::LoginThrottled,
-    );
-    assert!(throttled.get_details_retry_info().is_some());
+    for _ in 0..3 {
+        let throttled = assert_fails(
+            refresh(&wrong).await,
+            Code::ResourceExhausted,
+            ErrorReason::LoginThrottled,
+        );
+        assert!(throttled.get_details_retry_info().is_some());
+    }
+    assert_eq!(attempts().await, 1001, "over the limit nothing is written down");
     refresh(&tokens.refresh_token).await.unwrap();
 }
 

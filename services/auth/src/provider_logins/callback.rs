@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use store::login_attempts::{ClaimedLoginAttempt, LoginOutcome};
 
-use super::{Confirmation, Going, ProviderLogins, WRONG_BY_ADDRESS};
+use super::{Confirmation, Going, ProviderLogins};
 use crate::error::AuthError;
 use crate::login_failure::LoginFailure;
 use crate::login_key::Purpose;
@@ -59,7 +59,7 @@ impl ProviderLogins {
         query: CallbackQuery,
     ) -> Result<CallbackEnd, AuthError> {
         let unknown = CallbackEnd::Failed(LoginFailure::Unknown);
-        let state = query.state.as_deref().filter(|state| state.len() <= MAX_BYTES);
+        let state = query.state.as_deref().filter(|state| can_be_state(state));
         let (Some(state), Ok(_)) = (state, self.provider(provider)) else {
             self.record_callback(provider, &query.address, None, &unknown);
             return Ok(unknown);
@@ -69,8 +69,7 @@ impl ProviderLogins {
         let claimed = self.parts.store.login_attempts().claim(provider, &hash).await;
         let Some(attempt) = claimed.map_err(|error| self.store_error("claiming a login", &error))? else {
             self.record_callback(provider, &query.address, None, &unknown);
-            self.count("callback", Some(&query.address), WRONG_BY_ADDRESS)
-                .await?;
+            self.count_wrong("callback", Some(&query.address)).await?;
             return Ok(unknown);
         };
         // The code works once: a browser that goes away now must not lose what it is exchanged for.
@@ -182,5 +181,24 @@ impl ProviderLogins {
     pub(super) fn open_going(&self, purpose: Purpose<'_>, sealed: &[u8]) -> Option<Going> {
         let opened = self.parts.key.as_ref()?.open(purpose, sealed)?;
         serde_json::from_str(opened.expose_secret()).ok()
+    }
+}
+
+/// Whether we may have given it: states are base64url. What is none is not looked for, and not counted.
+fn can_be_state(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=MAX_BYTES).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_that_cannot_be_ours_is_not_looked_for() {
+        assert!(can_be_state("Zm9v-YmFy_1"));
+        for wrong in ["", "a b", "a%00", "a\0", "ä", "a=", &"a".repeat(MAX_BYTES + 1)] {
+            assert!(!can_be_state(wrong), "{wrong:?}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use store::login_attempts::{ClaimedLoginAttempt, DecidedLoginAttempt, SecretHash};
 
-use super::{Admitted, CallbackEnd, ProviderLogins, WRONG_BY_ADDRESS};
+use super::{Admitted, CallbackEnd, ProviderLogins};
 use crate::error::AuthError;
 use crate::login_failure::LoginFailure;
 
@@ -106,7 +106,7 @@ impl ProviderLogins {
         let decided = decided.map_err(|error| self.store_error("writing a login down", &error))?;
         let Some(attempt) = decided else {
             self.record_browser("confirm", "", address, None, Some(&LoginFailure::Unknown));
-            self.count("confirm", Some(address), WRONG_BY_ADDRESS).await?;
+            self.count_wrong("confirm", Some(address)).await?;
             return Ok(Decided::Unknown);
         };
         let failure = (outcome == Decided::Declined).then_some(&LoginFailure::Declined);

@@ -15,6 +15,7 @@ mod exchange;
 mod record;
 mod refresh;
 mod streams;
+mod throttled;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,7 @@ use crate::error::AuthError;
 use crate::login_failure::{LoginFailure, of_resolving};
 use crate::login_key::Purpose;
 use crate::login_key_ring::LoginKeyRing;
+use throttled::Throttled;
 
 /// Attempts from one address, and the time they are counted in. Generous, since a balancer or an office has one address.
 const BY_ADDRESS: ThrottlePolicy = ThrottlePolicy {
@@ -120,6 +122,8 @@ pub struct ProviderLogins {
     parts: ProviderLoginsParts,
     /// Taken by questions that wait for the end of a login. Others are answered at once.
     waiting: Semaphore,
+    /// Who brought too much that is wrong.
+    throttled: Throttled,
     /// What goes on though whoever asked for it went away.
     tasks: TaskTracker,
 }
@@ -138,6 +142,7 @@ impl ProviderLogins {
         Self {
             parts,
             waiting: Semaphore::const_new(WAITING),
+            throttled: Throttled::default(),
             tasks: TaskTracker::new(),
         }
     }
@@ -341,6 +346,20 @@ impl ProviderLogins {
     ) -> Result<(), AuthError> {
         let key = format!("{what}:{}", block(address.unwrap_or("unknown")));
         self.count_under(&key, policy).await
+    }
+
+    /// Counts what came from an address and is nothing we gave out. Once there was too much of it, the config database writes
+    /// nothing down any more until the time it is counted in is over.
+    async fn count_wrong(&self, what: &str, address: Option<&str>) -> Result<(), AuthError> {
+        let key = format!("{what}:{}", block(address.unwrap_or("unknown")));
+        if let Some(retry_after) = self.throttled.left(&key) {
+            return Err(AuthError::LoginThrottled { retry_after });
+        }
+        let counted = self.count_under(&key, WRONG_BY_ADDRESS).await;
+        if let Err(AuthError::LoginThrottled { retry_after }) = &counted {
+            self.throttled.keep(key, *retry_after);
+        }
+        counted
     }
 
     async fn count_under(&self, key: &str, policy: ThrottlePolicy) -> Result<(), AuthError> {

@@ -15,7 +15,7 @@ use store::logins::TokenHash;
 use store::provider_sessions::{ProviderCheck, ProviderSession};
 use tokio::time::timeout;
 
-use super::{ProviderLogins, WRONG_BY_ADDRESS};
+use super::ProviderLogins;
 use crate::error::AuthError;
 use crate::login_failure::LoginFailure;
 use crate::logins::{Logins, TokenPair};
@@ -30,7 +30,7 @@ impl ProviderLogins {
     /// Exchanges a refresh token for the next pair, asking the provider first where it is time to.
     ///
     /// # Errors
-    /// As [`Logins::refresh`]; [`AuthError::LoginThrottled`] where too many that were none came from the address;
+    /// As [`Logins::refresh`]; [`AuthError::LoginThrottled`] where too many that nobody was given came from the address;
     /// [`LoginFailure::EndedByProvider`]; [`LoginFailure::ProviderUnavailable`] where the provider has
     /// been away for too long.
     pub async fn refresh(
@@ -39,22 +39,22 @@ impl ProviderLogins {
         refresh_token: &SecretString,
         address: Option<&str>,
     ) -> Result<TokenPair, AuthError> {
-        if let Some(hash) = refresh_token_hash(refresh_token.expose_secret()) {
-            let options = self.parts.options;
-            let sessions = self.parts.store.provider_sessions();
-            let check = sessions
-                .take_check(&hash, options.check_interval, options.unavailable_grace)
-                .await;
-            match check.map_err(|error| self.store_error("reading a login", &error))? {
-                ProviderCheck::NotDue => self.end_if_too_old(&hash).await?,
-                ProviderCheck::Silent => return Err(LoginFailure::ProviderUnavailable.into()),
-                ProviderCheck::Due(session) => self.check_to_the_end(session, false).await?,
-                ProviderCheck::Overdue(session) => self.check_to_the_end(session, true).await?,
-            }
+        // What cannot be one is no guess: it costs the config database nothing, and is not counted there either.
+        let hash = refresh_token_hash(refresh_token.expose_secret()).ok_or(AuthError::TokenInvalid)?;
+        let options = self.parts.options;
+        let sessions = self.parts.store.provider_sessions();
+        let check = sessions
+            .take_check(&hash, options.check_interval, options.unavailable_grace)
+            .await;
+        match check.map_err(|error| self.store_error("reading a login", &error))? {
+            ProviderCheck::NotDue => self.end_if_too_old(&hash).await?,
+            ProviderCheck::Silent => return Err(LoginFailure::ProviderUnavailable.into()),
+            ProviderCheck::Due(session) => self.check_to_the_end(session, false).await?,
+            ProviderCheck::Overdue(session) => self.check_to_the_end(session, true).await?,
         }
         let refreshed = logins.refresh(refresh_token).await;
         if let Err(AuthError::TokenInvalid) = &refreshed {
-            self.count("refresh-token", address, WRONG_BY_ADDRESS).await?;
+            self.count_wrong("refresh-token", address).await?;
         }
         refreshed
     }
@@ -178,7 +178,7 @@ impl ProviderLogins {
                 let lately = Some(self.parts.options.check_interval);
                 sessions.end_and_deny(session, lately).await
             }
-            _ => sessions.end(session.login_id).await.map(|()| false),
+            _ => sessions.end(session.login_id).await.map(|_| false),
         };
         if ended.map_err(|error| self.store_error("ending a login", &error))? {
             Self::log_denied(session.user_id, &session.provider);

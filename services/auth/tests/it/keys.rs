@@ -229,7 +229,11 @@ async fn login_key_is_changed_while_instances_log_people_in() {
         matches!(stranger, Err(ResealError::SigningKey(_))),
         "{stranger:?}"
     );
-    let outcome = |anew| ResealedLogins { anew, void: 0 };
+    let outcome = |anew| ResealedLogins {
+        anew,
+        void: 0,
+        is_complete: true,
+    };
     assert_eq!(reseal(&rings[0]).await.unwrap(), outcome(1));
     assert_eq!(reseal(&rings[0]).await.unwrap(), outcome(0));
     for ring in &rings {

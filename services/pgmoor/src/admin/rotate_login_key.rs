@@ -48,6 +48,13 @@ pub(crate) async fn run(_: &Arguments, config: &Config) -> anyhow::Result<()> {
             resealed.void
         )?;
     }
+    if !resealed.is_complete && !others.is_empty() {
+        writeln!(
+            out,
+            "something may be sealed with another key still: run it again before a line is taken out of the file"
+        )?;
+        return Ok(());
+    }
     for key in others {
         writeln!(
             out,

@@ -11,6 +11,12 @@ use time::OffsetDateTime;
 
 use crate::support::{HOUR, World, hash, new_login};
 
+/// Two hours pass, in which instances look.
+const AGED: &str =
+    "UPDATE pgmoor.known_providers SET seen_time = seen_time - interval '2 hours' WHERE id <> '*'";
+/// Three days pass, in which none does.
+const STOPPED: &str = "UPDATE pgmoor.known_providers SET seen_time = seen_time - interval '3 days'";
+
 async fn log_in(world: &World, provider: &str, subject: &str, administrator: bool) -> UserId {
     let proven = ProvenIdentity {
         provider: provider.to_owned(),
@@ -46,14 +52,13 @@ async fn memberships_end_once_no_instance_has_had_their_provider_for_a_while() {
     known.see(&both).await.unwrap();
     known.see(&new).await.unwrap();
     assert_eq!(known.forget(HOUR).await.unwrap(), 0);
-    let aged = "UPDATE pgmoor.known_providers SET seen_time = seen_time - interval '2 hours'";
-    world.database.execute(aged).await;
+    world.database.execute(AGED).await;
     known.see(&both).await.unwrap();
     known.see(&new).await.unwrap();
     assert_eq!(known.forget(HOUR).await.unwrap(), 0, "an instance has it still");
     assert_eq!(memberships(&world).await, 2);
 
-    world.database.execute(aged).await;
+    world.database.execute(AGED).await;
     known.see(&new).await.unwrap();
     assert_eq!(known.forget(HOUR).await.unwrap(), 1);
     assert_eq!(memberships(&world).await, 1);
@@ -71,14 +76,47 @@ async fn provider_that_nobody_ever_said_to_have_is_given_the_same_while() {
 }
 
 #[tokio::test]
+async fn time_in_which_no_instance_looks_does_not_count() {
+    let world = World::new().await;
+    log_in(&world, "old", "ann", false).await;
+    let known = world.store.known_providers();
+    let (both, new) = (["old".to_owned(), "new".to_owned()], ["new".to_owned()]);
+    known.see(&both).await.unwrap();
+    // The first one to start again is configured without the provider, and another one has it still.
+    world.database.execute(STOPPED).await;
+    known.see(&new).await.unwrap();
+    assert_eq!(known.forget(HOUR).await.unwrap(), 0);
+    known.see(&both).await.unwrap();
+    assert_eq!(known.forget(HOUR).await.unwrap(), 0);
+    assert_eq!(memberships(&world).await, 1);
+
+    // What had passed before the stop is not forgotten with it.
+    world.database.execute(AGED).await;
+    world.database.execute(STOPPED).await;
+    known.see(&[]).await.unwrap();
+    known.see(&[]).await.unwrap();
+    assert_eq!(known.forget(HOUR * 3).await.unwrap(), 0);
+    assert_eq!(known.forget(HOUR).await.unwrap(), 1);
+
+    // The same where a version ran that did not write down when it looked.
+    log_in(&world, "old", "ann", false).await;
+    known.see(&both).await.unwrap();
+    world.database.execute(STOPPED).await;
+    let before = "DELETE FROM pgmoor.known_providers WHERE id = '*'";
+    world.database.execute(before).await;
+    known.see(&new).await.unwrap();
+    assert_eq!(known.forget(HOUR).await.unwrap(), 0);
+    assert_eq!(memberships(&world).await, 1);
+}
+
+#[tokio::test]
 async fn administrators_that_a_provider_made_go_with_it_unless_they_are_the_last() {
     let world = World::new().await;
     let ann = log_in(&world, "old", "ann", true).await;
     let known = world.store.known_providers();
     let a_day_passes = async |configured: &[String]| {
         known.see(configured).await.unwrap();
-        let aged = "UPDATE pgmoor.known_providers SET seen_time = seen_time - interval '2 hours'";
-        world.database.execute(aged).await;
+        world.database.execute(AGED).await;
         known.see(configured).await.unwrap();
         known.forget(HOUR).await.unwrap();
     };
@@ -129,8 +167,7 @@ async fn logins_end_with_the_provider_that_they_were_begun_at_though_it_gave_not
     known.see(&new).await.unwrap();
     assert_eq!(known.forget(HOUR).await.unwrap(), 0);
     assert_eq!(open().await, ["new", "old"]);
-    let aged = "UPDATE pgmoor.known_providers SET seen_time = seen_time - interval '2 hours'";
-    world.database.execute(aged).await;
+    world.database.execute(AGED).await;
     known.see(&new).await.unwrap();
     known.forget(HOUR).await.unwrap();
     assert_eq!(open().await, ["new"]);
@@ -258,4 +295,14 @@ async fn login_ends_with_the_word_for_its_user_unless_another_one_was_confirmed_
     log_in(&world, "corp", "ann", false).await;
     let refused = begin().await;
     assert!(sessions.end_and_deny(&refused, None).await.unwrap());
+}
+
+#[tokio::test]
+async fn login_is_ended_by_one_of_those_that_end_it() {
+    let world = World::new().await;
+    let user = world.user("ann").await;
+    let (login, _) = world.login(&user).await;
+    let sessions = world.store.provider_sessions();
+    assert!(sessions.end(login).await.unwrap());
+    assert!(!sessions.end(login).await.unwrap());
 }

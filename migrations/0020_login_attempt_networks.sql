@@ -4,4 +4,4 @@ ALTER TABLE pgmoor.login_attempts
     -- 24 bits of IPv4, 48 of IPv6; NULL where the address is not known.
     ADD COLUMN network text COLLATE "C";
 
-INSERT INTO pgmoor.schema_compatibility (version, min_compatible) VALUES (21, 1);
+INSERT INTO pgmoor.schema_compatibility (version, min_compatible) VALUES (20, 1);
