@@ -63,6 +63,11 @@ impl Subject {
             database: database.unwrap_or(&server.maintenance_database).clone(),
         }
     }
+
+    /// Which role of the server it is, whatever its name, and in which database.
+    pub(crate) fn role(&self) -> (ServerId, CredentialKind, Identifier) {
+        (self.server, self.kind, self.database.clone())
+    }
 }
 
 /// What goes beyond a limit.
@@ -98,7 +103,10 @@ impl Passes {
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
+    /// When, as it is shown: by the config database's clock where it is kept there.
     time: OffsetDateTime,
+    /// When, by the clock here, which says how old it is.
+    looked: OffsetDateTime,
     /// With which password it was looked.
     credential: Option<CredentialId>,
     passes: Passes,
@@ -114,17 +122,31 @@ impl Finding {
         passes: &Passes,
         since: OffsetDateTime,
     ) -> bool {
-        self.credential == credential && self.passes == *passes && self.time >= since
+        self.credential == credential && self.passes == *passes && self.looked >= since
     }
 
-    /// Where this limit was kept before and is not any more: what leads beyond it now.
+    /// The same, as it is kept.
+    pub(crate) fn kept_at(self, time: OffsetDateTime) -> Self {
+        Self { time, ..self }
+    }
+
+    /// Where this limit was kept before and is not any more: what leads beyond it now. Where less passes than then, or more, nobody
+    /// knows what was lost.
     pub(crate) fn lost(&self, before: &Self) -> impl Iterator<Item = (Bound, Enforcement)> {
+        let (then, now) = (&before.passes, &self.passes);
+        let same_functions = then.trusted_functions == now.trusted_functions;
+        let same_databases = then.databases == now.databases;
         let bounds = [
-            (Bound::ReadOnly, &before.read_only, &self.read_only),
-            (Bound::Tenancy, &before.tenancy, &self.tenancy),
+            (
+                Bound::ReadOnly,
+                same_functions,
+                &before.read_only,
+                &self.read_only,
+            ),
+            (Bound::Tenancy, same_databases, &before.tenancy, &self.tenancy),
         ];
-        let lost = |(bound, before, now): (Bound, &Beyond, &Beyond)| {
-            (before.count == 0 && now.count > 0).then(|| (bound, enforcement(now, self.time)))
+        let lost = |(bound, is_same, before, now): (Bound, bool, &Beyond, &Beyond)| {
+            (is_same && before.count == 0 && now.count > 0).then(|| (bound, enforcement(now, self.time)))
         };
         bounds.map(lost).into_iter().flatten()
     }
@@ -164,15 +186,16 @@ impl Known {
         self.finding.lock().clone()
     }
 
+    /// Takes over what was found here.
     pub(crate) fn set(&self, finding: Finding) {
-        *self.finding.lock() = Some(finding);
+        self.learn(finding);
         *self.tried.lock() = None;
     }
 
-    /// Takes over what another pooler found, or this one before it was started anew.
+    /// Takes over what another pooler found, or this one before it was started anew, where that is later.
     pub(crate) fn learn(&self, stored: Finding) {
         let mut finding = self.finding.lock();
-        if finding.as_ref().is_none_or(|known| known.time < stored.time) {
+        if finding.as_ref().is_none_or(|known| known.looked < stored.looked) {
             *finding = Some(stored);
         }
     }
@@ -221,7 +244,7 @@ impl Inspections {
                 .finding
                 .lock()
                 .as_ref()
-                .is_some_and(|finding| finding.time >= since);
+                .is_some_and(|finding| finding.looked >= since);
             is_needed(known) || fresh
         });
         all.values().filter(|known| is_needed(known)).cloned().collect()
@@ -265,6 +288,7 @@ pub(crate) async fn inspect(
         })??;
     Ok(Finding {
         time: now,
+        looked: now,
         credential,
         passes,
         read_only,

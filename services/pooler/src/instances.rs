@@ -493,9 +493,13 @@ impl Instances {
                 lost.push(instance);
             }
         }
-        let known: Vec<_> = self.all().iter().map(|instance| instance.id).collect();
-        for row in self.store.instances().get_all(&known).await? {
-            self.get_or_add(row.id).configure(&row);
+        // These and no others, whatever becomes of them while the config database is asked.
+        let known: HashMap<_, _> = self.all().into_iter().map(|known| (known.id, known)).collect();
+        let ids: Vec<_> = known.keys().copied().collect();
+        for row in self.store.instances().get_all(&ids).await? {
+            if let Some(instance) = known.get(&row.id) {
+                instance.configure(&row);
+            }
         }
         // Sessions that were opened on what is now another instance have its limits.
         for younger in self.all() {

@@ -3,7 +3,7 @@
 //! Invariant: a row is of a role that its server's shared or read-only credential logs in as, or did. What is found under
 //! another role takes the place of what was found before.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::credential::CredentialKind;
 use domain::id::{CredentialId, IncarnationId, InstanceId, ServerId};
@@ -19,6 +19,15 @@ use crate::{Store, seconds};
 
 /// How long what was found in a database is kept that nobody looks at any more.
 const KEPT: Duration = Duration::from_hours(90 * 24);
+
+macro_rules! row {
+    () => {
+        "SELECT credential_id, check_time, \
+         extract(epoch FROM clock_timestamp() - check_time)::float8 AS age, trusted_functions, \
+         allowed_databases, read_only_count, read_only_reasons, tenancy_count, tenancy_reasons \
+         FROM pgmoor.inspections WHERE server_id = $1 AND credential_kind = $2 AND username = $3 AND database_name = $4"
+    };
+}
 
 /// A role in a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,10 +63,8 @@ pub struct Beyond {
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
-    /// The credential as of then.
+    /// The credential that was logged in with.
     pub credential: CredentialId,
-    /// When.
-    pub check_time: OffsetDateTime,
     /// Functions that were trusted not to write.
     pub trusted_functions: Vec<String>,
     /// Databases the role might connect to.
@@ -66,6 +73,26 @@ pub struct Inspection {
     pub read_only: Beyond,
     /// What goes beyond the allowed databases.
     pub tenancy: Beyond,
+}
+
+/// What is kept of a look.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// What was found.
+    pub inspection: Inspection,
+    /// When it was looked, by the config database's clock.
+    pub check_time: OffsetDateTime,
+    /// How long ago that was when it was read.
+    pub age: Duration,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// When it was looked, by the config database's clock.
+    pub check_time: OffsetDateTime,
+    /// What was kept until then.
+    pub before: Option<Kept>,
 }
 
 /// A role that it is time to look at.
@@ -88,13 +115,11 @@ pub struct Due {
 pub struct Schedule<'a> {
     /// Who asks. What other poolers own is theirs.
     pub incarnation: IncarnationId,
-    /// The time.
-    pub now: OffsetDateTime,
     /// How old what was found may become. Of each server a part is taken off that is its own, up to a sixth: so not all of them
     /// are due at once.
     pub interval: Duration,
-    /// Servers that are left out.
-    pub except: &'a [ServerId],
+    /// Roles that are left out: of a server, by a credential, in a database.
+    pub except: &'a [(ServerId, CredentialKind, Identifier)],
     /// At most so many.
     pub most: u32,
 }
@@ -118,23 +143,20 @@ impl Inspections<'_> {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn get(&self, role: &InspectedRole<'_>) -> Result<Option<Inspection>, StoreError> {
+    pub async fn get(&self, role: &InspectedRole<'_>) -> Result<Option<Kept>, StoreError> {
         let mut connection = self.store.acquire().await?;
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT credential_id, check_time, trusted_functions, allowed_databases, read_only_count, \
-             read_only_reasons, tenancy_count, tenancy_reasons FROM pgmoor.inspections \
-             WHERE server_id = $1 AND credential_kind = $2 AND username = $3 AND database_name = $4",
-        )
-        .bind(role.server.as_uuid())
-        .bind(role.kind.as_str())
-        .bind(role.username.as_str())
-        .bind(role.database.as_str())
-        .fetch_optional(&mut *connection)
-        .await?;
-        Ok(row.map(Inspection::from))
+        let row: Option<Row> = sqlx::query_as(row!())
+            .bind(role.server.as_uuid())
+            .bind(role.kind.as_str())
+            .bind(role.username.as_str())
+            .bind(role.database.as_str())
+            .fetch_optional(&mut *connection)
+            .await?;
+        Ok(row.map(Kept::from))
     }
 
-    /// Keeps what was found of a role, and returns what was known of it until then. Of a server that is gone nothing is kept.
+    /// Keeps what was found of a role by a look that began so long ago. Nothing is written where a later look was before, or the
+    /// server is gone.
     ///
     /// # Errors
     /// When the database fails.
@@ -142,38 +164,42 @@ impl Inspections<'_> {
         &self,
         role: &InspectedRole<'_>,
         found: &Inspection,
-    ) -> Result<Option<Inspection>, StoreError> {
+        age: Duration,
+    ) -> Result<Option<Written>, StoreError> {
+        let began = Instant::now();
         let mut connection = self.store.acquire().await?;
         let mut tx = connection.begin().await?;
         let server = role.server.as_uuid();
+        // Before it waits for anybody, which would make an old look a new one.
+        let check_time: OffsetDateTime =
+            sqlx::query_scalar("SELECT clock_timestamp() - make_interval(secs => $1)")
+                .bind(seconds(age + began.elapsed()))
+                .fetch_one(&mut *tx)
+                .await?;
         // Of two looks at a time one tells of a change.
-        let before: Option<Row> = sqlx::query_as(
-            "SELECT credential_id, check_time, trusted_functions, allowed_databases, read_only_count, \
-             read_only_reasons, tenancy_count, tenancy_reasons FROM pgmoor.inspections \
-             WHERE server_id = $1 AND credential_kind = $2 AND username = $3 AND database_name = $4 FOR UPDATE",
-        )
-        .bind(server)
-        .bind(role.kind.as_str())
-        .bind(role.username.as_str())
-        .bind(role.database.as_str())
-        .fetch_optional(&mut *tx)
-        .await?;
+        let before: Option<Row> = sqlx::query_as(concat!(row!(), " FOR UPDATE"))
+            .bind(server)
+            .bind(role.kind.as_str())
+            .bind(role.username.as_str())
+            .bind(role.database.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
         let written = sqlx::query(
-            "INSERT INTO pgmoor.inspections (server_id, credential_kind, username, database_name, credential_id, \
+            "INSERT INTO pgmoor.inspections AS i (server_id, credential_kind, username, database_name, credential_id, \
              check_time, trusted_functions, allowed_databases, read_only_count, read_only_reasons, tenancy_count, \
              tenancy_reasons) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
              ON CONFLICT ON CONSTRAINT inspections_pkey DO UPDATE SET credential_id = excluded.credential_id, \
              check_time = excluded.check_time, trusted_functions = excluded.trusted_functions, \
              allowed_databases = excluded.allowed_databases, read_only_count = excluded.read_only_count, \
              read_only_reasons = excluded.read_only_reasons, tenancy_count = excluded.tenancy_count, \
-             tenancy_reasons = excluded.tenancy_reasons",
+             tenancy_reasons = excluded.tenancy_reasons WHERE i.check_time < excluded.check_time",
         )
         .bind(server)
         .bind(role.kind.as_str())
         .bind(role.username.as_str())
         .bind(role.database.as_str())
         .bind(found.credential.as_uuid())
-        .bind(found.check_time)
+        .bind(check_time)
         .bind(&found.trusted_functions)
         .bind(&found.allowed_databases)
         .bind(found.read_only.count)
@@ -182,38 +208,51 @@ impl Inspections<'_> {
         .bind(Json(&found.tenancy.reasons))
         .execute(&mut *tx)
         .await;
-        match written {
+        let written = match written {
             Err(error) if violated_constraint(&error) == Some("inspections_server_id") => return Ok(None),
             written => written?,
         };
+        if written.rows_affected() == 0 {
+            return Ok(None);
+        }
+        // What is locked is being written by another look, which may be about to delete this row: to wait for it would be a
+        // deadlock.
         sqlx::query(
-            "DELETE FROM pgmoor.inspections WHERE server_id = $1 \
-             AND (credential_kind = $2 AND username <> $3 OR check_time < $4 - make_interval(secs => $5))",
+            "DELETE FROM pgmoor.inspections WHERE (server_id, credential_kind, username, database_name) IN ( \
+             SELECT server_id, credential_kind, username, database_name FROM pgmoor.inspections \
+             WHERE server_id = $1 AND (credential_kind = $2 AND username <> $3 AND check_time < $4 \
+             OR check_time < $4 - make_interval(secs => $5)) FOR UPDATE SKIP LOCKED)",
         )
         .bind(server)
         .bind(role.kind.as_str())
         .bind(role.username.as_str())
-        .bind(found.check_time)
+        .bind(check_time)
         .bind(seconds(KEPT))
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(before.map(Inspection::from))
+        let before = before.map(Kept::from);
+        Ok(Some(Written { check_time, before }))
     }
 
-    /// The roles that it is time to look at, those first that were never looked at: on servers whose instance is the caller's, or
-    /// nobody's. Of each server it is the role that its read-only sessions log in as, in its maintenance database and in the
+    /// The roles that it is time to look at, on servers whose instance is the caller's, or nobody's: the caller's first, of these
+    /// those that were never looked at. Of each server it is the role that its read-only sessions log in as, in its maintenance database and in the
     /// databases that its access policy names.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn due(&self, schedule: &Schedule<'_>) -> Result<Vec<Due>, StoreError> {
         let mut connection = self.store.acquire().await?;
+        let except = schedule.except.iter();
+        let servers: Vec<_> = except.clone().map(|(server, ..)| server.as_uuid()).collect();
+        let kinds: Vec<_> = except.clone().map(|(_, kind, _)| kind.as_str()).collect();
+        let databases: Vec<_> = except.map(|(.., database)| database.as_str()).collect();
         let rows: Vec<DueRow> = sqlx::query_as(include_str!("inspections/due.sql"))
             .bind(schedule.incarnation.as_uuid())
-            .bind(schedule.now)
             .bind(seconds(schedule.interval))
-            .bind(schedule.except.iter().map(|id| id.as_uuid()).collect::<Vec<_>>())
+            .bind(servers)
+            .bind(kinds)
+            .bind(databases)
             .bind(i64::from(schedule.most))
             .fetch_all(&mut *connection)
             .await?;
@@ -225,6 +264,7 @@ impl Inspections<'_> {
 struct Row {
     credential_id: Uuid,
     check_time: OffsetDateTime,
+    age: f64,
     trusted_functions: Vec<String>,
     allowed_databases: Vec<String>,
     read_only_count: i64,
@@ -233,20 +273,24 @@ struct Row {
     tenancy_reasons: Json<Vec<Reason>>,
 }
 
-impl From<Row> for Inspection {
+impl From<Row> for Kept {
     fn from(row: Row) -> Self {
         Self {
-            credential: CredentialId::from_uuid(row.credential_id),
             check_time: row.check_time,
-            trusted_functions: row.trusted_functions,
-            allowed_databases: row.allowed_databases,
-            read_only: Beyond {
-                count: row.read_only_count,
-                reasons: row.read_only_reasons.0,
-            },
-            tenancy: Beyond {
-                count: row.tenancy_count,
-                reasons: row.tenancy_reasons.0,
+            // Less than nothing where the database's clock was set back.
+            age: Duration::try_from_secs_f64(row.age).unwrap_or_default(),
+            inspection: Inspection {
+                credential: CredentialId::from_uuid(row.credential_id),
+                trusted_functions: row.trusted_functions,
+                allowed_databases: row.allowed_databases,
+                read_only: Beyond {
+                    count: row.read_only_count,
+                    reasons: row.read_only_reasons.0,
+                },
+                tenancy: Beyond {
+                    count: row.tenancy_count,
+                    reasons: row.tenancy_reasons.0,
+                },
             },
         }
     }

@@ -12,7 +12,7 @@ mod progress;
 mod restore;
 mod version;
 
-pub use contents::{count_entries, entries_above_schemas};
+pub use contents::Contents;
 pub use discovery::{Tool, Toolbox, ToolboxOptions};
 pub use dump::DumpOptions;
 pub use environment::{ToolEnvironment, ToolEnvironmentError, ToolLogin};

@@ -9,9 +9,7 @@ use domain::operation::OperationPhase;
 use futures::StreamExt;
 use rpc::errors::v1::ErrorReason;
 use storage::{ArtifactKey, ByteStream, Fingerprint, Sha256Hex};
-use target::tools::{
-    RestoreOptions, Tool, ToolProcess, count_entries, list_arguments, read_through_arguments,
-};
+use target::tools::{Contents, RestoreOptions, Tool, ToolProcess, list_arguments, read_through_arguments};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
@@ -23,8 +21,6 @@ use crate::tenancy;
 
 /// pg_restore without `-j` has one connection.
 const CONNECTIONS: i32 = 1;
-/// Most bytes of a table of contents.
-const CONTENTS_BYTES: usize = 256 * 1024 * 1024;
 
 pub(crate) async fn run(job: &Job<'_>) -> Result<(), Halt> {
     let stop = &job.stop;
@@ -42,18 +38,19 @@ pub(crate) async fn run(job: &Job<'_>) -> Result<(), Halt> {
     let newest =
         newest.ok_or_else(|| Failure::new(ErrorReason::ToolMissing, "no pg_restore is installed"))?;
     let contents = list(job, newest, &scratch.archive).await?;
-    tenancy::check(job, &contents).await?;
+    let refusal = tenancy::refusal(&contents);
+    tenancy::check(job, refusal.as_ref()).await?;
     // A backup of ours was checked against its checksum when it was brought here.
     if request.file.is_some() {
         read_through(job, newest, &scratch.archive).await?;
     }
     job.journal
-        .update(|progress| progress.objects_total = Some(count_entries(&contents)));
+        .update(|progress| progress.objects_total = Some(contents.entries()));
 
     job.journal.enter(OperationPhase::WaitingForSlots);
     stop.guard(job.lease(CONNECTIONS)).await??;
     // The policy may have changed in the queue.
-    tenancy::check(job, &contents).await?;
+    tenancy::check(job, refusal.as_ref()).await?;
     let facts = stop.guard(ask(job)).await??;
     let tool = choose(job, facts.major(), newest, &scratch.archive).await?;
     job.journal.line(&format!(
@@ -210,27 +207,19 @@ async fn choose<'a>(job: &Job<'a>, major: u32, newest: &'a Tool, archive: &Path)
     Ok(newest)
 }
 
-/// A table of contents, as far as it has come.
-#[derive(Default)]
-struct Contents(Vec<u8>);
-
 impl Sink for Contents {
     async fn take(&mut self, bytes: Bytes) -> Result<(), Halt> {
-        if self.0.len() + bytes.len() > CONTENTS_BYTES {
-            return Err(
-                Failure::new(ErrorReason::ArtifactInvalid, "the table of contents is too large").into(),
-            );
-        }
-        self.0.extend_from_slice(&bytes);
+        Contents::take(self, &bytes);
         Ok(())
     }
 }
 
 /// The archive's table of contents; `ARTIFACT_INVALID` where it has none.
-async fn list(job: &Job<'_>, tool: &Tool, archive: &Path) -> Result<String, Halt> {
+async fn list(job: &Job<'_>, tool: &Tool, archive: &Path) -> Result<Contents, Halt> {
     let mut contents = Contents::default();
     inspect(job, tool, &list_arguments(archive), &mut contents).await?;
-    Ok(String::from_utf8_lossy(&contents.0).into_owned())
+    contents.end();
+    Ok(contents)
 }
 
 /// Reads the whole archive; `ARTIFACT_INVALID` where it was cut off or altered within its data, which the table of contents

@@ -2,18 +2,14 @@
 
 use domain::access::Tenancy;
 use rpc::errors::v1::ErrorReason;
-use target::tools::entries_above_schemas;
+use target::tools::Contents;
 
 use crate::failure::{Failure, Halt};
 use crate::job::Job;
 
-/// Entries that a refusal names.
-const NAMED: usize = 5;
-/// Characters of each.
-const NAMED_CHARS: usize = 100;
-
-/// Refuses an archive that the server does not take, by its policy as it is now.
-pub(crate) async fn check(job: &Job<'_>, table_of_contents: &str) -> Result<(), Halt> {
+/// Refuses an archive that the server does not take, by its policy as it is now. `refusal` is what is said where its databases
+/// belong to several.
+pub(crate) async fn check(job: &Job<'_>, refusal: Option<&Failure>) -> Result<(), Halt> {
     let id = job.operation.server_id;
     let server = job
         .context
@@ -22,21 +18,17 @@ pub(crate) async fn check(job: &Job<'_>, table_of_contents: &str) -> Result<(), 
     let gone = || Failure::new(ErrorReason::ResourceNotFound, "the server's registration is gone");
     match server.ok_or_else(gone)?.policy.tenancy {
         Tenancy::Single => Ok(()),
-        Tenancy::Multi { .. } => refused(table_of_contents).map_or(Ok(()), |failure| Err(failure.into())),
+        Tenancy::Multi { .. } => refusal.map_or(Ok(()), |failure| Err(failure.clone().into())),
     }
 }
 
-fn refused(table_of_contents: &str) -> Option<Failure> {
-    let above = entries_above_schemas(table_of_contents);
-    if above.is_empty() {
+/// What is said of an archive that has what lives in no schema.
+pub(crate) fn refusal(contents: &Contents) -> Option<Failure> {
+    let named = contents.first_above_schemas();
+    if named.is_empty() {
         return None;
     }
-    let named: Vec<String> = above
-        .iter()
-        .take(NAMED)
-        .map(|entry| entry.trim_end().chars().take(NAMED_CHARS).collect())
-        .collect();
-    let more = match above.len().saturating_sub(NAMED) {
+    let more = match contents.above_schemas().saturating_sub(named.len() as u64) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
@@ -54,12 +46,15 @@ mod tests {
 
     #[test]
     fn refusal_names_the_first_entries() {
-        assert_eq!(refused("5; 2615 2200 SCHEMA - shop ann\n"), None);
-        let mut contents = "6; 3079 16400 EXTENSION - hstore \n".to_owned();
+        let mut contents = Contents::default();
+        contents.take(b"5; 2615 2200 SCHEMA - shop ann\n");
+        assert_eq!(refusal(&contents), None);
+        contents.take(b"6; 3079 16400 EXTENSION - hstore \n");
         for number in 0..7 {
-            contents.push_str(&format!("7; 0 0 PUBLICATION - p{number} {}\n", "x".repeat(500)));
+            let line = format!("7; 0 0 PUBLICATION - p{number} {}\n", "x".repeat(500));
+            contents.take(line.as_bytes());
         }
-        let failure = refused(&contents).unwrap();
+        let failure = refusal(&contents).unwrap();
         assert_eq!(failure.reason, "RESTORE_ABOVE_SCHEMA_LEVEL");
         let message = failure.message;
         assert!(

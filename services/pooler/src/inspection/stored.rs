@@ -3,7 +3,8 @@
 use domain::credential::CredentialKind;
 use domain::id::CredentialId;
 use rpc::server::v1::EnforcementReasonCode as Code;
-use store::inspections::{Beyond as StoredBeyond, InspectedRole, Inspection, Reason};
+use store::inspections::{Beyond as StoredBeyond, InspectedRole, Inspection, Kept, Reason};
+use time::OffsetDateTime;
 
 use super::{Beyond, Finding, Passes, Subject};
 
@@ -29,7 +30,6 @@ impl Finding {
     pub(crate) fn to_store(&self, credential: CredentialId) -> Inspection {
         Inspection {
             credential,
-            check_time: self.time,
             trusted_functions: self.passes.trusted_functions.clone(),
             allowed_databases: self.passes.databases.clone(),
             read_only: self.read_only.to_store(),
@@ -37,10 +37,12 @@ impl Finding {
         }
     }
 
-    /// What was stored.
-    pub(crate) fn from_store(stored: Inspection) -> Self {
+    /// What is stored, as it was read at that time.
+    pub(crate) fn from_store(kept: Kept, now: OffsetDateTime) -> Self {
+        let stored = kept.inspection;
         Self {
-            time: stored.check_time,
+            time: kept.check_time,
+            looked: now - kept.age,
             credential: Some(stored.credential),
             passes: Passes {
                 trusted_functions: stored.trusted_functions,

@@ -4,6 +4,7 @@
 use audit::Kind;
 use domain::id::CredentialId;
 use rpc::server::v1::Enforcement;
+use tokio::time::Instant;
 
 use super::Pooler;
 use crate::error::PoolerError;
@@ -17,38 +18,63 @@ impl Pooler {
     /// Takes over what is stored of a role, where that is news.
     pub(super) async fn recall(&self, known: &Known) -> Result<(), PoolerError> {
         if let Some(role) = known.subject.stored() {
-            let stored = self.0.store.inspections().get(&role).await.map_err(store_error)?;
-            if let Some(stored) = stored {
-                known.learn(Finding::from_store(stored));
+            // Before it is asked: nothing is to seem younger than it is.
+            let now = self.0.clock.now();
+            let kept = self.0.store.inspections().get(&role).await.map_err(store_error)?;
+            if let Some(kept) = kept {
+                known.learn(Finding::from_store(kept, now));
             }
         }
         Ok(())
     }
 
-    /// Keeps what was found with a credential. Where that cannot be written down it is known here at least.
+    /// Keeps what was found with a credential by a look that began then, and returns it as it is kept. Where that cannot be written
+    /// down it is known here at least.
     pub(super) async fn keep_finding(
         &self,
         known: &Known,
         credential: Option<CredentialId>,
-        finding: &Finding,
-    ) {
-        let mut before = known.finding();
-        known.set(finding.clone());
+        finding: Finding,
+        began: Instant,
+    ) -> Finding {
         self.0.inspections.counts.looked();
+        let (mut before, mut finding) = (known.finding(), finding);
         // Of a credential that is gone by now there is nothing to keep.
         if let Some((role, credential)) = known.subject.stored().zip(credential) {
-            let stored = finding.to_store(credential);
-            match self.0.store.inspections().set(&role, &stored).await {
-                Ok(stored) => before = stored.map(Finding::from_store).or(before),
+            let found = finding.to_store(credential);
+            let written = self
+                .0
+                .store
+                .inspections()
+                .set(&role, &found, began.elapsed())
+                .await;
+            match written {
+                Ok(Some(written)) => {
+                    let now = self.0.clock.now();
+                    before = written
+                        .before
+                        .map(|kept| Finding::from_store(kept, now))
+                        .or(before);
+                    finding = finding.kept_at(written.check_time);
+                }
+                // Whoever looked later tells what became of the role.
+                Ok(None) => {
+                    before = None;
+                    if let Err(error) = self.recall(known).await {
+                        tracing::debug!(server.id = %role.server, %error, "a later look at a role could not be read");
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(server.id = %role.server, %error, "what was found of a role could not be written down");
                 }
             }
         }
+        known.set(finding.clone());
         let lost = before.iter().flat_map(|before| finding.lost(before));
         for (bound, now) in lost {
             self.tell_of_loss(&known.subject, bound, &now);
         }
+        finding
     }
 
     /// PostgreSQL kept a role within a limit, and does not any more.

@@ -10,6 +10,7 @@ use domain::name::Identifier;
 use rpc::server::v1::{InspectServerRequest, InspectServerResponse};
 use store::servers::{Credential, Server};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Pooler;
 use super::opening::Wish;
@@ -23,6 +24,32 @@ use crate::status::{internal, store_error};
 const QUEUE: Duration = Duration::from_secs(10);
 /// How old what is known may be when a session is opened.
 const FRESH: Duration = Duration::from_mins(10);
+
+/// Why a look came to nothing.
+#[derive(Debug)]
+pub(super) enum Unlooked {
+    /// There was no connection.
+    Connection(PoolerError),
+    /// There was one, and no answer, or none in time: that says nothing of other roles and databases of the instance.
+    Answer(PoolerError),
+    /// The credential is another role's by now.
+    OtherRole,
+}
+
+impl From<PoolerError> for Unlooked {
+    fn from(error: PoolerError) -> Self {
+        Self::Connection(error)
+    }
+}
+
+impl From<Unlooked> for PoolerError {
+    fn from(why: Unlooked) -> Self {
+        match why {
+            Unlooked::Connection(error) | Unlooked::Answer(error) => error,
+            Unlooked::OtherRole => Self::CredentialMissing,
+        }
+    }
+}
 
 impl Pooler {
     pub(super) async fn inspect_server(
@@ -50,7 +77,10 @@ impl Pooler {
         let known = self.0.inspections.of(subject);
         let finding = match self.held(&server, &known, max_age).await? {
             Some(finding) => finding,
-            None => self.look_at_role(caller.user, &server, &known, QUEUE).await?,
+            None => {
+                self.look_at_role(caller.user, &server, &known, credential, QUEUE)
+                    .await?
+            }
         };
         Ok(InspectServerResponse {
             inspection: Some(finding.describe(&known.subject)),
@@ -80,25 +110,39 @@ impl Pooler {
         Ok(Passes::new(server, policy.map_err(store_error)?))
     }
 
-    /// The credential as it is stored now.
+    /// The role's credential as it is stored now; nothing where it logs in as another role.
     async fn credential_id(&self, known: &Known) -> Result<Option<CredentialId>, PoolerError> {
-        let Subject { server, kind, .. } = known.subject;
-        let found = self.0.store.servers().credential(server, kind).await;
-        Ok(found.map_err(store_error)?.map(|credential| credential.id))
+        let Subject {
+            server,
+            kind,
+            username,
+            ..
+        } = &known.subject;
+        let found = self.0.store.servers().credential(*server, *kind).await;
+        let found = found.map_err(store_error)?;
+        Ok(found
+            .filter(|credential| credential.role == *username)
+            .map(|credential| credential.id))
     }
 
-    /// Looks what a role may do, on a connection of its own.
+    /// Looks what a role may do, on a connection of its own that logs in with this credential.
     pub(super) async fn look_at_role(
         &self,
         user: UserId,
         server: &Server,
         known: &Arc<Known>,
+        credential: Credential,
         queue_timeout: Duration,
-    ) -> Result<Finding, PoolerError> {
+    ) -> Result<Finding, Unlooked> {
+        // What is found of one role must not be kept as another's.
+        if Subject::new(server, &credential, Some(&known.subject.database)) != known.subject {
+            return Err(Unlooked::OtherRole);
+        }
+        let id = credential.id;
         let opened = Box::pin(self.open(Wish {
             user,
             server,
-            credential: self.login_of(server, known.subject.kind).await?,
+            credential,
             database: Some(&known.subject.database),
             parameters: Vec::new(),
             class: Class::Interactive,
@@ -112,12 +156,13 @@ impl Pooler {
         let (pooler, server, known) = (self.clone(), server.clone(), Arc::clone(known));
         let mut backend = opened.backend;
         self.0.tasks.spawn(async move {
-            let finding = pooler.look_on(&mut backend, &server, &known).await;
+            let finding = pooler.look_as(&mut backend, &server, &known, Some(id)).await;
             backend.close().await;
             // Nobody may wait any more.
             let _ = reply.send(finding);
         });
-        answer.await.map_err(|error| internal(&error))?
+        let answer = answer.await.map_err(|error| Unlooked::Answer(internal(&error)))?;
+        answer.map_err(Unlooked::Answer)
     }
 
     /// Looks what a role may do, on a connection of its that nobody used yet.
@@ -128,13 +173,20 @@ impl Pooler {
         known: &Known,
     ) -> Result<Finding, PoolerError> {
         let credential = self.credential_id(known).await?;
+        self.look_as(backend, server, known, credential).await
+    }
+
+    async fn look_as(
+        &self,
+        backend: &mut Backend,
+        server: &Server,
+        known: &Known,
+        credential: Option<CredentialId>,
+    ) -> Result<Finding, PoolerError> {
         let passes = self.passes(server).await?;
-        // As it is stored: the same for every pooler.
-        let now = self.0.clock.now();
-        let now = now.replace_nanosecond(now.microsecond() * 1000).unwrap_or(now);
+        let (began, now) = (Instant::now(), self.0.clock.now());
         let finding = inspect(&mut backend.connection, credential, passes, now).await?;
-        self.keep_finding(known, credential, &finding).await;
-        Ok(finding)
+        Ok(self.keep_finding(known, credential, finding, began).await)
     }
 
     /// What is known of the role of a session that is opened now: nothing where that may write.
@@ -175,7 +227,15 @@ impl Pooler {
             let looked = async {
                 match pooler.held(&server, &known, FRESH).await {
                     Ok(None) if pooler.begins_look(&known) => {
-                        pooler.look_at_role(user, &server, &known, QUEUE).await.map(drop)
+                        let credential = pooler.login_of(&server, known.subject.kind).await?;
+                        match pooler
+                            .look_at_role(user, &server, &known, credential, QUEUE)
+                            .await
+                        {
+                            // There is no session of that role any more to look for.
+                            Ok(_) | Err(Unlooked::OtherRole) => Ok(()),
+                            Err(error) => Err(error.into()),
+                        }
                     }
                     held => held.map(drop),
                 }

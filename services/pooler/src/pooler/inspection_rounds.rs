@@ -6,12 +6,14 @@
 //!
 //! A look gives way: where anybody waits for a connection, or the server does not answer, it is left for later.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::sessions::client::proposed;
+use domain::credential::CredentialKind;
 use domain::id::{InstanceId, ServerId};
+use domain::name::Identifier;
 use domain::random::bytes;
 use futures::StreamExt as _;
 use futures::stream;
@@ -21,8 +23,10 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::Pooler;
+use super::inspecting::Unlooked;
 use crate::error::{PoolerError, TargetError};
 use crate::inspection::{Known, Subject};
+use crate::slots::SlotRefused;
 use crate::status::store_error;
 
 /// Instances that are looked at at a time.
@@ -33,6 +37,8 @@ const MOST: u32 = 1000;
 const QUEUE: Duration = Duration::from_secs(2);
 /// How long a look may take.
 const WITHIN: Duration = Duration::from_secs(60);
+/// How long an instance is looked at in a round. Where each look takes long the others must not wait for all of them.
+const TURN: Duration = Duration::from_mins(2);
 /// What is younger than this part of the interval is not looked at again, and who failed is not asked again before this part of
 /// it.
 const PART: u32 = 6;
@@ -45,11 +51,14 @@ enum Task {
     Needed(Arc<Known>),
 }
 
+/// A role by its credential, in a database.
+type Role = (ServerId, CredentialKind, Identifier);
+
 impl Task {
-    fn server(&self) -> ServerId {
+    fn role(&self) -> Role {
         match self {
-            Self::Due(due) => due.server,
-            Self::Needed(known) => known.subject.server,
+            Self::Due(due) => (due.server, due.kind, due.database.clone()),
+            Self::Needed(known) => known.subject.role(),
         }
     }
 }
@@ -59,45 +68,69 @@ enum Look {
     /// Somebody was quicker, or there is nothing to look at any more.
     NotNeeded,
     Done,
-    Failed(PoolerError),
+    Failed(Unlooked),
     /// Another on the instance failed, for a reason that holds for this one too.
     Left,
 }
 
-/// Servers whose role could not be looked at.
+/// Roles that could not be looked at.
 #[derive(Debug, Default)]
-struct Failures(HashMap<ServerId, Failure>);
+struct Failures(HashMap<Role, Failure>);
 
 #[derive(Debug)]
 struct Failure {
+    /// Nought where it was only left because of another.
     count: u32,
+    last: Option<OffsetDateTime>,
     /// Before that it is not tried again.
     until: OffsetDateTime,
 }
 
 impl Failures {
     /// Those that are left alone now.
-    fn resting(&self, now: OffsetDateTime) -> Vec<ServerId> {
+    fn resting(&self, now: OffsetDateTime) -> Vec<Role> {
         let resting = self.0.iter().filter(|(_, failure)| failure.until > now);
-        resting.map(|(server, _)| *server).collect()
+        resting.map(|(role, _)| role.clone()).collect()
+    }
+
+    /// When it failed last.
+    fn last(&self, role: &Role) -> Option<OffsetDateTime> {
+        self.0.get(role)?.last
     }
 
     /// Notes one more. True for the first in a row.
-    fn failed(&mut self, server: ServerId, now: OffsetDateTime, interval: Duration) -> bool {
-        let failure = self.0.entry(server).or_insert(Failure { count: 0, until: now });
+    fn failed(&mut self, role: Role, now: OffsetDateTime, interval: Duration) -> bool {
+        let failure = self.0.entry(role).or_insert(Failure::none(now));
         failure.count = failure.count.saturating_add(1);
+        failure.last = Some(now);
         let pause = (interval / PART).saturating_mul(1 << (failure.count - 1).min(8));
         failure.until = now + pause.min(interval);
         failure.count == 1
     }
 
-    fn succeeded(&mut self, server: ServerId) {
-        self.0.remove(&server);
+    /// Notes that it was not tried, because of another. However often, it rests no longer for it.
+    fn left(&mut self, role: Role, now: OffsetDateTime, interval: Duration) {
+        let failure = self.0.entry(role).or_insert(Failure::none(now));
+        failure.until = now + interval / PART;
+    }
+
+    fn succeeded(&mut self, role: &Role) {
+        self.0.remove(role);
     }
 
     /// Forgets those that were not tried any more: they are gone, or another pooler's.
     fn forget(&mut self, before: OffsetDateTime) {
         self.0.retain(|_, failure| failure.until > before);
+    }
+}
+
+impl Failure {
+    fn none(now: OffsetDateTime) -> Self {
+        Self {
+            count: 0,
+            last: None,
+            until: now,
+        }
     }
 }
 
@@ -124,32 +157,39 @@ impl Pooler {
         failures.forget(now - 2 * interval);
         let resting = failures.resting(now);
         let mut by_instance: HashMap<InstanceId, Vec<Task>> = HashMap::new();
-        for due in self.due(now, &resting).await? {
+        let mut except: HashSet<Role> = HashSet::new();
+        for due in self.due(&resting).await? {
             let tasks = by_instance.entry(due.instance).or_default();
-            tasks.push(Task::Due(due));
+            let task = Task::Due(due);
+            except.insert(task.role());
+            tasks.push(task);
         }
+        except.extend(resting);
         for known in self.0.inspections.needed(now - interval) {
-            if !resting.contains(&known.subject.server) {
+            if !except.contains(&known.subject.role()) {
                 let tasks = by_instance.entry(known.subject.instance).or_default();
                 tasks.push(Task::Needed(known));
             }
+        }
+        // Whatever keeps failing holds up no other.
+        for tasks in by_instance.values_mut() {
+            tasks.sort_by_cached_key(|task| failures.last(&task.role()));
         }
         let mut looks = stream::iter(by_instance.into_values())
             .map(|tasks| self.inspect_instance(tasks))
             .buffer_unordered(TURNS);
         while let Some(looked) = looks.next().await {
-            for (server, look) in looked {
-                self.note_look(failures, server, look);
+            for (role, look) in looked {
+                self.note_look(failures, role, look);
             }
         }
         Ok(())
     }
 
     /// What this pooler is to look at.
-    async fn due(&self, now: OffsetDateTime, resting: &[ServerId]) -> Result<Vec<Due>, PoolerError> {
+    async fn due(&self, resting: &[Role]) -> Result<Vec<Due>, PoolerError> {
         let schedule = Schedule {
             incarnation: self.0.me.incarnation,
-            now,
             interval: self.0.options.inspection_interval,
             except: resting,
             most: MOST,
@@ -175,28 +215,36 @@ impl Pooler {
     }
 
     /// Looks at roles of one instance, one after the other. Where it cannot be reached the rest is left.
-    async fn inspect_instance(&self, tasks: Vec<Task>) -> Vec<(ServerId, Look)> {
+    async fn inspect_instance(&self, tasks: Vec<Task>) -> Vec<(Role, Look)> {
+        let began = Instant::now();
         let mut looked = Vec::new();
         let mut tasks = tasks.into_iter();
-        for task in tasks.by_ref() {
-            let server = task.server();
+        while began.elapsed() < TURN
+            && let Some(task) = tasks.next()
+        {
+            let role = task.role();
             let look = match timeout(WITHIN, Box::pin(self.inspect_again(task))).await {
                 Ok(look) => look.unwrap_or_else(Look::Failed),
-                Err(_) => Look::Failed(too_slow().into()),
+                Err(_) => Look::Failed(Unlooked::Answer(too_slow().into())),
             };
-            let is_over = matches!(&look, Look::Failed(error) if is_of_the_instance(error));
-            looked.push((server, look));
+            let (is_over, is_left) = match &look {
+                Look::Failed(error) => (is_of_the_instance(error), !is_elsewhere(error)),
+                _ => (false, false),
+            };
+            looked.push((role, look));
             if is_over {
+                if is_left {
+                    looked.extend(tasks.map(|task| (task.role(), Look::Left)));
+                }
                 break;
             }
         }
-        looked.extend(tasks.map(|task| (task.server(), Look::Left)));
         looked
     }
 
-    async fn inspect_again(&self, task: Task) -> Result<Look, PoolerError> {
+    async fn inspect_again(&self, task: Task) -> Result<Look, Unlooked> {
         let servers = self.0.store.servers();
-        let Some(server) = servers.get(task.server()).await.map_err(store_error)? else {
+        let Some(server) = servers.get(task.role().0).await.map_err(store_error)? else {
             return Ok(Look::NotNeeded);
         };
         let (kind, database) = match &task {
@@ -208,7 +256,7 @@ impl Pooler {
             Err(PoolerError::CredentialMissing | PoolerError::PersonalCredentialMissing) => {
                 return Ok(Look::NotNeeded);
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         let subject = Subject::new(&server, &credential, Some(database));
         let known = match &task {
@@ -226,49 +274,68 @@ impl Pooler {
             return Ok(Look::NotNeeded);
         }
         let instance = self.0.instances.own(server.instance_id).await?;
-        if instance.pause_time().is_some() || instance.slots.waiting() > 0 {
-            let user = kind.user().unwrap_or(server.owner_id);
-            return Err(instance.slots.exhausted(user, Duration::ZERO).into());
-        }
         let user = kind.user().unwrap_or(server.owner_id);
-        Box::pin(self.look_at_role(user, &server, &known, QUEUE)).await?;
-        Ok(Look::Done)
+        let waited = Duration::ZERO;
+        if instance.pause_time().is_some() {
+            return Err(PoolerError::Slot(SlotRefused::Paused { waited }).into());
+        }
+        if instance.slots.waiting() > 0 {
+            return Err(PoolerError::Slot(instance.slots.exhausted(user, waited)).into());
+        }
+        // It may be one role's limit that another has come to: that one is not to blame for it.
+        let hope = instance.reach.lock().hope(Instant::now());
+        if let Err(TargetError::TooManyClients { .. }) = hope {
+            return Ok(Look::Left);
+        }
+        match Box::pin(self.look_at_role(user, &server, &known, credential, QUEUE)).await {
+            Ok(_) => Ok(Look::Done),
+            Err(Unlooked::OtherRole) => Ok(Look::NotNeeded),
+            Err(error) => Err(error),
+        }
     }
 
-    fn note_look(&self, failures: &mut Failures, server: ServerId, look: Look) {
+    fn note_look(&self, failures: &mut Failures, role: Role, look: Look) {
+        let (now, interval) = (self.0.clock.now(), self.0.options.inspection_interval);
         let error = match look {
             Look::NotNeeded => return,
-            Look::Done => return failures.succeeded(server),
-            Look::Left => {
-                failures.failed(server, self.0.clock.now(), self.0.options.inspection_interval);
-                return;
-            }
-            // Another pooler owns the instance, or nobody can tell: it is looked at by who does.
-            Look::Failed(
-                PoolerError::Moved { .. } | PoolerError::ConfigDatabase | PoolerError::ShuttingDown,
-            ) => return,
-            Look::Failed(error) => error,
+            Look::Done => return failures.succeeded(&role),
+            Look::Left => return failures.left(role, now, interval),
+            // It is looked at by who can.
+            Look::Failed(error) if is_elsewhere(&error) => return,
+            Look::Failed(error) => PoolerError::from(error),
         };
         self.0.inspections.counts.failed();
-        let interval = self.0.options.inspection_interval;
-        if failures.failed(server, self.0.clock.now(), interval) {
-            tracing::warn!(server.id = %server, %error, "it could not be looked what a role may do; it is tried again later");
+        let (server, database) = (role.0, role.2.clone());
+        if failures.failed(role, now, interval) {
+            tracing::warn!(
+                server.id = %server, %database, %error,
+                "it could not be looked what a role may do; it is tried again later"
+            );
         } else {
-            tracing::debug!(server.id = %server, %error, "it could not be looked what a role may do");
+            tracing::debug!(server.id = %server, %database, %error, "it could not be looked what a role may do");
         }
     }
 }
 
-/// True where nothing else on the instance is worth a try.
-fn is_of_the_instance(error: &PoolerError) -> bool {
-    match error {
-        PoolerError::Target(error) => error.is_of_the_server(),
-        PoolerError::Moved { .. }
-        | PoolerError::ConfigDatabase
-        | PoolerError::ShuttingDown
-        | PoolerError::Slot(_) => true,
-        _ => false,
-    }
+/// True where nothing else on the instance is worth a try: it cannot be reached or is paused, or is not for this pooler to look at.
+/// What a server answers, or does not in time, is of one role or database.
+fn is_of_the_instance(why: &Unlooked) -> bool {
+    matches!(
+        why,
+        Unlooked::Connection(
+            PoolerError::Target(TargetError::Unreachable { .. })
+                | PoolerError::Slot(SlotRefused::Paused { .. })
+        )
+    ) || is_elsewhere(why)
+}
+
+/// True where another pooler owns the instance, or nobody can tell.
+fn is_elsewhere(why: &Unlooked) -> bool {
+    matches!(
+        why,
+        Unlooked::Connection(error) | Unlooked::Answer(error)
+            if matches!(error, PoolerError::Moved { .. } | PoolerError::ConfigDatabase | PoolerError::ShuttingDown)
+    )
 }
 
 fn too_slow() -> TargetError {

@@ -1,5 +1,7 @@
 //! With which credential it is logged in: everybody's, one's own, or that of what only reads.
 
+use std::time::Duration;
+
 use domain::access::{Access, GrantLimits, Principal, ServerPolicy};
 use domain::credential::{CredentialKind, CredentialMode};
 use domain::id::{CredentialId, GrantId, UserId};
@@ -17,6 +19,7 @@ use sessions::{Sessions as _, UserToken};
 use store::grants::GrantTerms;
 use store::servers::{NewCredential, NewRoleCredential};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tonic::Status;
 
 use crate::support::{DEADLINE, Run, World, name, reason, split};
@@ -408,6 +411,31 @@ async fn wrong_password_of_one_user_stands_in_nobody_elses_way() {
     }
 }
 
+/// Leaves a connection that has ended, of a pooler that nobody knows any more, with the password of the world's server.
+async fn leave_connection(world: &World) {
+    let left = format!(
+        "INSERT INTO pgmoor.pooler_connections (instance_id, incarnation, backend_pid, backend_start, server_id) \
+         VALUES ('{}', gen_random_uuid(), 2147483647, now(), '{}')",
+        world.server.instance_id, world.server.id
+    );
+    world.config().execute(&left).await;
+}
+
+/// How many connections are left of those.
+async fn connections_left(world: &World) -> i64 {
+    let config = world.config().connect().await;
+    let count = "SELECT count(*) FROM pgmoor.pooler_connections WHERE backend_pid = 2147483647";
+    config.query_one(count, &[]).await.unwrap().get(0)
+}
+
+async fn connection_is_seen_to_be_gone(world: &World) {
+    eventually(DEADLINE, "it is seen to be gone", async || {
+        let left = connections_left(world).await;
+        (left == 0).then_some(()).ok_or(left)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn connections_of_a_dead_pooler_are_seen_to_be_gone_with_whatever_credential_there_is() {
     let shared = Shared::new().await;
@@ -421,23 +449,53 @@ async fn connections_of_a_dead_pooler_are_seen_to_be_gone_with_whatever_credenti
         .unwrap();
     for kind in [CredentialKind::Personal(shared.user), CredentialKind::ReadOnly] {
         shared.set(kind).await;
-        // A connection that has ended, of a pooler that nobody knows any more, with the password that is not there any more.
-        let left = format!(
-            "INSERT INTO pgmoor.pooler_connections (instance_id, incarnation, backend_pid, backend_start, server_id) \
-             VALUES ('{}', gen_random_uuid(), 2147483647, now(), '{}')",
-            world.server.instance_id, world.server.id
-        );
-        world.config().execute(&left).await;
-        let config = world.config().connect().await;
-        eventually(DEADLINE, "it is seen to be gone", async || {
-            let count = "SELECT count(*) FROM pgmoor.pooler_connections WHERE backend_pid = 2147483647";
-            let left: i64 = config.query_one(count, &[]).await.unwrap().get(0);
-            (left == 0).then_some(()).ok_or(left)
-        })
-        .await;
+        leave_connection(world).await;
+        connection_is_seen_to_be_gone(world).await;
         servers
             .delete_role_credential(world.server.id, kind)
             .await
             .unwrap();
     }
+}
+
+#[tokio::test]
+async fn refused_password_is_not_tried_again_and_that_of_a_disabled_user_never() {
+    let shared = Shared::new().await;
+    let world = &shared.world;
+    world.open().await;
+    let servers = world.store.servers();
+    let etag = servers.get(world.server.id).await.unwrap().unwrap().etag;
+    servers
+        .set_credential(world.server.id, None, &etag)
+        .await
+        .unwrap();
+    let disable = async |disabled: bool| {
+        let user = shared.user.as_uuid();
+        let sql = format!("UPDATE pgmoor.users SET disabled = {disabled} WHERE id = '{user}'");
+        world.config().execute(&sql).await;
+    };
+    disable(true).await;
+    shared.set(CredentialKind::Personal(shared.user)).await;
+    let mut wrong = world.cluster.create_login("").await;
+    let right = std::mem::replace(&mut wrong.password, "wrong-secret".to_owned());
+    shared.set_to(CredentialKind::ReadOnly, &wrong).await;
+    leave_connection(world).await;
+    // What others left is looked for every five seconds: by now it was refused.
+    sleep(Duration::from_secs(6)).await;
+    let set = |password: &str| format!("ALTER ROLE \"{}\" PASSWORD '{password}'", wrong.user);
+    let target = world.target.connect().await;
+    target.batch_execute(&set("wrong-secret")).await.unwrap();
+    // What was merely of no use is tried again after one second, two, and four.
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(connections_left(world).await, 1);
+    // The same password set anew is another credential.
+    shared.set_to(CredentialKind::ReadOnly, &wrong).await;
+    connection_is_seen_to_be_gone(world).await;
+
+    target.batch_execute(&set(&right)).await.unwrap();
+    shared.set_to(CredentialKind::ReadOnly, &wrong).await;
+    leave_connection(world).await;
+    // A personal one takes the place of what is of no use, once its user may do anything.
+    disable(false).await;
+    connection_is_seen_to_be_gone(world).await;
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::{AuditLog, Filter, Kind, LogOptions, WriterRole};
+use domain::access::{ServerPolicy, Tenancy};
 use domain::clock::SystemClock;
 use domain::endpoint::{Endpoint, SslMode};
 use domain::limits::Limit;
@@ -243,6 +244,29 @@ async fn server_that_does_not_answer_holds_up_no_other() {
     comes_to(&world, &another, &[1]).await;
     assert_eq!((looks(&pooler), failures(&pooler)), (2, 1));
     assert!(found(&world, &down).await.is_empty());
+}
+
+#[tokio::test]
+async fn database_that_cannot_be_looked_at_rests_alone() {
+    let world = World::new().await;
+    sign_off(&world).await;
+    // It is the first that is tried.
+    let databases = ["a_database_that_is_not_there", "postgres", world.target.name()];
+    let databases = databases.map(|name| name.parse().unwrap()).into();
+    let policy = ServerPolicy::staging(Tenancy::Multi { databases });
+    let servers = world.store.servers();
+    servers.set_policy(world.server.id, &policy, None).await.unwrap();
+    let pooler = start(&world, HOUR, options(&world)).await;
+    comes_to(&world, &world.server, &[1, 1]).await;
+    // That the others were looked at does not bring it back in the next rounds.
+    let login = world.cluster.endpoint().superuser();
+    for name in ["two", "three"] {
+        let next = world
+            .register(name, world.target.name(), &login, SslMode::Disable)
+            .await;
+        comes_to(&world, &next, &[1]).await;
+    }
+    assert_eq!((looks(&pooler), failures(&pooler)), (4, 1));
 }
 
 #[tokio::test]

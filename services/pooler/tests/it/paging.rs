@@ -745,6 +745,17 @@ async fn servers_own_time_limit_that_ends_a_part_just_after_its_last_row_does_no
         let next = world.execute(session, split("SELECT 1")).await;
         assert_eq!(next.sqlstates(), ["57014"]);
         world.run(session, "ROLLBACK").await;
+        // But for who rolls it back, in whichever way.
+        begin().await;
+        let rolled_back = world.run(session, "ROLLBACK").await;
+        assert_eq!(rolled_back.tags(), ["ROLLBACK"], "{:?}", rolled_back.events);
+        assert_eq!(
+            (rolled_back.outcome(), rolled_back.finished().transaction_status()),
+            (ExecutionOutcome::Succeeded, TransactionStatus::Idle)
+        );
+        begin().await;
+        let rolled_back = world.pooler.rollback_transaction(&world.token, session).await;
+        assert_eq!(rolled_back.unwrap().transaction_status(), TransactionStatus::Idle);
         assert_eq!(world.value(session, "SELECT 1").await, "1");
     }
 }

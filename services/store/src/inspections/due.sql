@@ -1,5 +1,5 @@
--- $1: the pooler that asks. $2: the time. $3: how old what was found may become, in seconds. $4: servers that are left out. $5: most
--- rows.
+-- $1: the pooler that asks. $2: how old what was found may become, in seconds. $3, $4, $5: servers, kinds of credentials and
+-- databases that are left out, of each the first, the second and so on together. $6: most rows.
 WITH logins AS (
     SELECT s.id AS server_id, s.instance_id, s.maintenance_database, o.incarnation IS NOT NULL AS is_owned,
         CASE WHEN r.id IS NULL THEN 'shared' ELSE 'read_only' END AS kind,
@@ -14,7 +14,7 @@ WITH logins AS (
     LEFT JOIN pgmoor.inspection_policies AS p ON p.server_id = s.id
     LEFT JOIN pgmoor.instance_owners AS o
         ON o.instance_id = s.instance_id AND NOT o.released AND o.lease_until > clock_timestamp()
-    WHERE (o.incarnation IS NULL OR o.incarnation = $1) AND s.id <> ALL ($4)
+    WHERE (o.incarnation IS NULL OR o.incarnation = $1)
     -- Where everybody has to have a credential of their own, nobody reads with the shared one.
     AND (r.id IS NOT NULL
         OR c.id IS NOT NULL AND s.policy ->> 'credential_mode' IS DISTINCT FROM 'personal_only')
@@ -24,11 +24,15 @@ FROM logins AS l
 CROSS JOIN LATERAL (SELECT l.maintenance_database UNION SELECT unnest(l.named)) AS d (name)
 LEFT JOIN pgmoor.inspections AS i
     ON i.server_id = l.server_id AND i.credential_kind = l.kind AND i.username = l.username AND i.database_name = d.name
-WHERE i.server_id IS NULL
+WHERE (i.server_id IS NULL
 OR i.credential_id <> l.credential_id
 OR i.trusted_functions <> l.trusted_functions
 OR i.allowed_databases <> coalesce(l.named, ARRAY[l.maintenance_database])
 -- What is taken off: by the last two bytes of the id, which are random.
-OR i.check_time <= $2 - make_interval(secs => $3 * (1 - ('x' || right(l.server_id::text, 4))::bit(16)::int / 65536.0::float8 / 6))
-ORDER BY i.check_time NULLS FIRST, l.server_id, d.name
-LIMIT $5
+OR i.check_time <= clock_timestamp() - make_interval(secs => $2 * (1 - ('x' || right(l.server_id::text, 4))::bit(16)::int / 65536.0::float8 / 6)))
+AND NOT EXISTS (
+    SELECT FROM unnest($3::uuid[], $4::text[], $5::text[]) AS e (server_id, kind, name)
+    WHERE e.server_id = l.server_id AND e.kind = l.kind AND e.name = d.name)
+-- Of the instances that nobody owns some are for other poolers: they must not take the place of what is the caller's.
+ORDER BY l.is_owned DESC, i.check_time NULLS FIRST, l.server_id, d.name
+LIMIT $6

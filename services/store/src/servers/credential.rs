@@ -191,23 +191,33 @@ impl Servers<'_> {
         Ok(there.find(|credential| credential.kind == kind))
     }
 
-    /// What can be logged in with to an instance: the credentials of the servers that lead there, those of the newest first, and
-    /// personal ones after all others.
+    /// What can be logged in with to an instance, `most` at a time: the credentials of the servers that lead there, those of the
+    /// newest first. Either those that are everybody's or personal ones, of users who are not disabled.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn logins_on(
         &self,
         instance: InstanceId,
+        personal: bool,
+        except: &[CredentialId],
+        most: u32,
     ) -> Result<Vec<(ServerId, CredentialKind)>, StoreError> {
+        let except: Vec<Uuid> = except.iter().map(|id| id.as_uuid()).collect();
         let mut connection = self.store.acquire().await?;
         let rows: Vec<(Uuid, String, Option<Uuid>)> = sqlx::query_as(concat!(
             "SELECT c.server_id, c.kind, c.user_id FROM ",
             all_credentials!(),
-            " AS c JOIN pgmoor.servers AS s ON s.id = c.server_id WHERE s.instance_id = $1 \
-             ORDER BY c.user_id IS NOT NULL, s.create_time DESC, s.id, c.kind, c.user_id"
+            " AS c JOIN pgmoor.servers AS s ON s.id = c.server_id \
+             LEFT JOIN pgmoor.users AS u ON u.id = c.user_id \
+             WHERE s.instance_id = $1 AND (c.user_id IS NOT NULL) = $2 AND u.disabled IS NOT TRUE \
+             AND c.credential_id <> ALL ($3) \
+             ORDER BY s.create_time DESC, s.id, c.kind, c.user_id LIMIT $4"
         ))
         .bind(instance.as_uuid())
+        .bind(personal)
+        .bind(except)
+        .bind(i64::from(most))
         .fetch_all(&mut *connection)
         .await?;
         let login = |(server, kind, user): (Uuid, String, Option<Uuid>)| {

@@ -50,32 +50,95 @@ const IN_A_SCHEMA: &[&str] = &[
 /// A schema itself, and what is said about one.
 const OF_A_SCHEMA: &[&str] = &["SCHEMA - ", "COMMENT - SCHEMA ", "SECURITY LABEL - SCHEMA "];
 
+/// Entries above schema level that are kept.
+const NAMED: usize = 5;
+/// Characters of each.
+const NAMED_CHARS: usize = 100;
+/// Most bytes of a line that are looked at.
+const LINE_BYTES: usize = 16 * 1024;
+
 /// PostgreSQL's own schemas.
 fn is_of_the_system(schema: &str) -> bool {
     schema.starts_with("pg_") || schema == "information_schema"
 }
 
-/// How many entries a table of contents has.
-#[must_use]
-pub fn count_entries(table_of_contents: &str) -> u64 {
-    table_of_contents
-        .lines()
-        .filter(|line| entry(line).is_some())
-        .count() as u64
+/// What a table of contents says, read while it arrives: it may have millions of entries, and is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Contents {
+    entries: u64,
+    above: u64,
+    first_above: Vec<String>,
+    /// The line that has not ended yet.
+    line: Vec<u8>,
 }
 
-/// The entries that are neither in a schema of users nor such a schema, each as pg_restore prints it: kind, schema or `-`,
-/// name, owner.
-#[must_use]
-pub fn entries_above_schemas(table_of_contents: &str) -> Vec<&str> {
-    let lines = table_of_contents.lines();
-    let told = lines.filter(|line| !line.is_empty() && !line.starts_with(';'));
-    told.filter_map(|line| match entry(line) {
-        Some(entry) => (!is_within_schemas(entry)).then_some(entry),
-        // A line that is no entry is nothing that could be allowed.
-        None => Some(line),
-    })
-    .collect()
+impl Contents {
+    /// Takes the next bytes, wherever they are cut.
+    pub fn take(&mut self, mut bytes: &[u8]) {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            self.extend_line(&bytes[..end]);
+            self.end_line();
+            bytes = &bytes[end + 1..];
+        }
+        self.extend_line(bytes);
+    }
+
+    /// No more comes.
+    pub fn end(&mut self) {
+        self.end_line();
+        self.line = Vec::new();
+    }
+
+    /// How many entries it has.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// How many entries are neither in a schema of users nor such a schema.
+    #[must_use]
+    pub fn above_schemas(&self) -> u64 {
+        self.above
+    }
+
+    /// The first of those, each as pg_restore prints it: kind, schema or `-`, name, owner. A long one is cut.
+    #[must_use]
+    pub fn first_above_schemas(&self) -> &[String] {
+        &self.first_above
+    }
+
+    /// A longer line is cut: what it is about is said at its beginning.
+    fn extend_line(&mut self, part: &[u8]) {
+        let room = LINE_BYTES.saturating_sub(self.line.len());
+        self.line.extend_from_slice(&part[..part.len().min(room)]);
+    }
+
+    fn end_line(&mut self) {
+        let bytes = std::mem::take(&mut self.line);
+        let text = String::from_utf8_lossy(&bytes);
+        self.take_line(text.strip_suffix('\r').unwrap_or(&text));
+        // To be filled again.
+        self.line = bytes;
+        self.line.clear();
+    }
+
+    fn take_line(&mut self, line: &str) {
+        let entry = entry(line);
+        self.entries += u64::from(entry.is_some());
+        let above = match entry {
+            Some(entry) => !is_within_schemas(entry),
+            // A line that is no entry is nothing that could be allowed.
+            None => !line.is_empty() && !line.starts_with(';'),
+        };
+        if !above {
+            return;
+        }
+        self.above += 1;
+        if self.first_above.len() < NAMED {
+            let told = entry.unwrap_or(line).trim_end();
+            self.first_above.push(told.chars().take(NAMED_CHARS).collect());
+        }
+    }
 }
 
 /// `TABLE DATA public t postgres` of `3351; 0 16390 TABLE DATA public t postgres`. Comments begin with a semicolon.
@@ -105,11 +168,24 @@ fn is_within_schemas(entry: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// Reads a text that comes in pieces of so many bytes.
+    fn read(text: &str, piece: usize) -> Contents {
+        let mut contents = Contents::default();
+        for piece in text.as_bytes().chunks(piece) {
+            contents.take(piece);
+        }
+        contents.end();
+        contents
+    }
+
     #[test]
     fn entries_are_counted_without_comments() {
         let text = ";\n; Archive created at 2026-01-01\n;     TOC Entries: 2\n;\n5; 2615 2200 SCHEMA - a b\n3351; 0 16390 TABLE DATA a t b\n";
-        assert_eq!(count_entries(text), 2);
-        assert_eq!(count_entries(""), 0);
+        for piece in [1, 7, text.len()] {
+            let contents = read(text, piece);
+            assert_eq!((contents.entries(), contents.above_schemas()), (2, 0));
+        }
+        assert_eq!(read("", 1), Contents::default());
     }
 
     #[test]
@@ -150,8 +226,14 @@ mod tests {
             ("A KIND OF TOMORROW shop x ann", false),
         ] {
             let text = format!("; comment\n\n7; 1259 16390 {entry}\n");
-            let expected = if is_within { Vec::new() } else { vec![entry] };
-            assert_eq!(entries_above_schemas(&text), expected, "{entry}");
+            let expected = if is_within {
+                Vec::new()
+            } else {
+                vec![entry.trim_end()]
+            };
+            let contents = read(&text, 5);
+            assert_eq!(contents.first_above_schemas(), expected, "{entry}");
+            assert_eq!(contents.above_schemas(), expected.len() as u64, "{entry}");
         }
     }
 
@@ -162,7 +244,23 @@ mod tests {
             "x; 1 2 TABLE shop orders ann",
             "7; TABLE shop",
         ] {
-            assert_eq!(entries_above_schemas(line), [line]);
+            assert_eq!(read(line, 4).first_above_schemas(), [line]);
         }
+    }
+
+    #[test]
+    fn little_is_kept_of_many_and_long_entries() {
+        let long = "\u{e4}".repeat(LINE_BYTES);
+        let text =
+            format!("7; 0 0 PUBLICATION - {long} ann\n7; 1259 1 TABLE shop {long} ann\r\n").repeat(1000);
+        let contents = read(&text, 100_000);
+        assert_eq!((contents.entries(), contents.above_schemas()), (2000, 1000));
+        let kept: Vec<_> = contents
+            .first_above_schemas()
+            .iter()
+            .map(|entry| entry.chars().count())
+            .collect();
+        assert_eq!(kept, [NAMED_CHARS; NAMED]);
+        assert!(contents.line.capacity() <= 2 * LINE_BYTES);
     }
 }

@@ -4,7 +4,7 @@ use domain::backup::BackupSelection;
 use domain::endpoint::{SslMode, TlsPolicy};
 use domain::name::Identifier;
 use harness::{Cluster, ClusterOptions, tls};
-use target::tools::{DumpOptions, RestoreOptions, count_entries, list_arguments, step};
+use target::tools::{Contents, DumpOptions, RestoreOptions, list_arguments, step};
 
 use crate::world::{World, name, run};
 
@@ -176,7 +176,10 @@ async fn progress_and_contents_are_read_from_what_programs_print() {
         target::tools::ToolProcess::spawn(&world.tool.pg_restore(), &list_arguments(&path), None, None)
             .unwrap();
     let listed = crate::world::finish(process).await;
-    let entries = count_entries(&String::from_utf8_lossy(&listed.output));
+    let mut contents = Contents::default();
+    contents.take(&listed.output);
+    contents.end();
+    let entries = contents.entries();
     // Schema, two tables, a view, a sequence, its owner, default and value, two tables' rows, a primary key.
     assert_eq!(entries, 11, "{}", String::from_utf8_lossy(&listed.output));
     connection.batch_execute("DROP SCHEMA s CASCADE").await.unwrap();

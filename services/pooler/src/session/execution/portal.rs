@@ -8,9 +8,11 @@
 use std::time::Duration;
 
 use domain::access::Access;
-use pgconn::{Event, ServerError};
+use domain::sql::{self, StatementKind, StringSyntax, TransactionControl, classify};
+use pgconn::{Event, ServerError, TransactionStatus};
 use tokio::time::Instant;
 
+use super::commit::Question;
 use super::result_set::ResultLimit;
 use super::{Execution, Interrupt, Lost, Plan, Statement};
 use crate::events::EventWriter;
@@ -58,6 +60,10 @@ impl Execution<'_> {
         let suspended = self.backend.suspended.take();
         match (plan.portal, suspended) {
             (PortalUse::Script, None) => self.script(plan).await,
+            (PortalUse::Script, Some(_)) if self.rolls_back(&plan) => {
+                self.drop_portal().await?;
+                self.script(plan).await
+            }
             (PortalUse::Script, Some(suspended)) => {
                 self.end_portal(suspended.failure).await?;
                 // The error is of what ran before. Who does not know of it must not go on as if all were well.
@@ -158,6 +164,28 @@ impl Execution<'_> {
         self.end_block().await
     }
 
+    /// True where the plan does nothing but roll back the transaction block that the portal is in.
+    fn rolls_back(&self, plan: &Plan) -> bool {
+        let in_block = self.connection().transaction_status() != TransactionStatus::Idle;
+        in_block && plan.parameters.is_empty() && is_lone_rollback(&plan.sql, self.string_syntax())
+    }
+
+    /// Closes the portal before its block is rolled back. What it failed with, or fails with now, is rolled back with the rest: it
+    /// is not told, and must not keep the ROLLBACK from being run.
+    async fn drop_portal(&mut self) -> Result<(), Lost> {
+        let sent = Instant::now();
+        self.backend.hold.portal(false);
+        // A server that has failed heeds nothing but the Sync.
+        self.backend.connection.close_portal("")?;
+        self.backend.connection.sync()?;
+        self.question = Some(Question::default());
+        let ended = self.until_ready().await;
+        self.question = None;
+        ended?;
+        self.count(sent);
+        Ok(())
+    }
+
     async fn end_portal(&mut self, failure: Option<Box<ServerError>>) -> Result<(), Lost> {
         match failure {
             Some(failure) => self.fail_portal(failure).await,
@@ -229,5 +257,40 @@ impl Execution<'_> {
             next_event,
             ..suspended
         });
+    }
+}
+
+/// True for one ROLLBACK of a whole block with nothing else.
+fn is_lone_rollback(sql: &str, strings: StringSyntax) -> bool {
+    if classify(sql) != StatementKind::Transaction(TransactionControl::Rollback) {
+        return false;
+    }
+    let mut pieces = sql::Script::new(sql);
+    let mut statements = 0;
+    while let Some(piece) = pieces.next_piece(strings) {
+        statements += usize::from(!piece.statement.is_empty());
+    }
+    statements == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_rollback_of_the_whole_block_is_run_whatever_failed() {
+        for (sql, lone) in [
+            ("ROLLBACK", true),
+            ("/* x */ abort work; -- y\n", true),
+            ("rollback and chain", true),
+            ("ROLLBACK; SELECT 1", false),
+            ("SELECT 1; ROLLBACK", false),
+            ("ROLLBACK TO a", false),
+            ("ROLLBACK PREPARED 'a'", false),
+            ("COMMIT", false),
+            ("", false),
+        ] {
+            assert_eq!(is_lone_rollback(sql, StringSyntax::Standard), lone, "{sql}");
+        }
     }
 }
