@@ -7,11 +7,12 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use domain::sql::{self, StatementKind, StringSyntax, TransactionControl, classify};
+use domain::sql::TransactionControl;
 use pgconn::{Event, ServerError, TransactionStatus};
 use rpc::query::v1::TransactionCommitting;
 use rpc::query::v1::execution_event::Kind;
 
+use super::script::is_only;
 use super::{Execution, Lost};
 use crate::facts::XactFacts;
 use crate::history::{HISTORY, History};
@@ -53,20 +54,6 @@ impl Question {
     }
 }
 
-/// True for one COMMIT with nothing else.
-pub(super) fn is_lone_commit(sql: &str, strings: StringSyntax) -> bool {
-    let is_commit = |sql| classify(sql) == StatementKind::Transaction(TransactionControl::Commit);
-    if !is_commit(sql) {
-        return false;
-    }
-    let mut pieces = sql::Script::new(sql);
-    let mut statements = 0;
-    while let Some(piece) = pieces.next_piece(strings) {
-        statements += usize::from(!piece.statement.is_empty());
-    }
-    statements == 1
-}
-
 fn question(facts: &XactFacts) -> Option<String> {
     let xid = facts.xid_function?;
     let mut asked = format!("SAVEPOINT {SAVEPOINT}; SELECT pg_catalog.{xid}(); ");
@@ -82,7 +69,7 @@ impl Execution<'_> {
     /// that cost the block.
     pub(super) async fn announce_commit(&mut self, sql: &str) -> Result<(), Lost> {
         let in_block = self.connection().transaction_status() == TransactionStatus::InTransaction;
-        if !in_block || !is_lone_commit(sql, self.string_syntax()) || self.is_over() {
+        if !in_block || !is_only(TransactionControl::Commit, sql, self.string_syntax()) || self.is_over() {
             return Ok(());
         }
         let (is_told, transaction) = match question(&self.backend.xact_facts) {
@@ -207,6 +194,8 @@ impl Execution<'_> {
 
 #[cfg(test)]
 mod tests {
+    use domain::sql::StringSyntax;
+
     use super::*;
 
     #[test]
@@ -221,7 +210,11 @@ mod tests {
             ("ROLLBACK", false),
             ("", false),
         ] {
-            assert_eq!(is_lone_commit(sql, StringSyntax::Standard), lone, "{sql}");
+            assert_eq!(
+                is_only(TransactionControl::Commit, sql, StringSyntax::Standard),
+                lone,
+                "{sql}"
+            );
         }
     }
 }

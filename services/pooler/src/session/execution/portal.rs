@@ -8,12 +8,13 @@
 use std::time::Duration;
 
 use domain::access::Access;
-use domain::sql::{self, StatementKind, StringSyntax, TransactionControl, classify};
+use domain::sql::TransactionControl;
 use pgconn::{Event, ServerError, TransactionStatus};
 use tokio::time::Instant;
 
 use super::commit::Question;
 use super::result_set::ResultLimit;
+use super::script::is_only;
 use super::{Execution, Interrupt, Lost, Plan, Statement};
 use crate::events::EventWriter;
 
@@ -167,7 +168,9 @@ impl Execution<'_> {
     /// True where the plan does nothing but roll back the transaction block that the portal is in.
     fn rolls_back(&self, plan: &Plan) -> bool {
         let in_block = self.connection().transaction_status() != TransactionStatus::Idle;
-        in_block && plan.parameters.is_empty() && is_lone_rollback(&plan.sql, self.string_syntax())
+        in_block
+            && plan.parameters.is_empty()
+            && is_only(TransactionControl::Rollback, &plan.sql, self.string_syntax())
     }
 
     /// Closes the portal before its block is rolled back. What it failed with, or fails with now, is rolled back with the rest: it
@@ -260,21 +263,10 @@ impl Execution<'_> {
     }
 }
 
-/// True for one ROLLBACK of a whole block with nothing else.
-fn is_lone_rollback(sql: &str, strings: StringSyntax) -> bool {
-    if classify(sql) != StatementKind::Transaction(TransactionControl::Rollback) {
-        return false;
-    }
-    let mut pieces = sql::Script::new(sql);
-    let mut statements = 0;
-    while let Some(piece) = pieces.next_piece(strings) {
-        statements += usize::from(!piece.statement.is_empty());
-    }
-    statements == 1
-}
-
 #[cfg(test)]
 mod tests {
+    use domain::sql::StringSyntax;
+
     use super::*;
 
     #[test]
@@ -290,7 +282,11 @@ mod tests {
             ("COMMIT", false),
             ("", false),
         ] {
-            assert_eq!(is_lone_rollback(sql, StringSyntax::Standard), lone, "{sql}");
+            assert_eq!(
+                is_only(TransactionControl::Rollback, sql, StringSyntax::Standard),
+                lone,
+                "{sql}"
+            );
         }
     }
 }

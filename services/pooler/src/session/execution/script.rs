@@ -2,14 +2,13 @@
 
 use bytes::Bytes;
 use domain::access::{Access, GrantLimits};
-use domain::sql::{self, StringSyntax};
+use domain::sql::{self, StatementKind, StringSyntax, TransactionControl, classify};
 use pgconn::{SendError, TransactionStatus};
 use rpc::query::v1::parameter::Kind;
 use rpc::query::v1::{OnError, Parameter, Script, ScriptMode};
 use std::time::Duration;
 use tokio::time::Instant;
 
-use super::commit::is_lone_commit;
 use super::result_set::{ResultLimit, within};
 use super::{Ended, Execution, LastEvents, Lost, PortalUse, Statement};
 use crate::events::EventWriter;
@@ -131,7 +130,8 @@ impl Execution<'_> {
         }
         if plan.limit.suspends() {
             // A COMMIT has no rows to be suspended at, and is announced where it is a message of its own.
-            let commits = plan.parameters.is_empty() && is_lone_commit(&plan.sql, self.string_syntax());
+            let commits = plan.parameters.is_empty()
+                && is_only(TransactionControl::Commit, &plan.sql, self.string_syntax());
             if !commits {
                 return self.open_portal(&plan).await;
             }
@@ -253,4 +253,17 @@ impl Execution<'_> {
             _ => StringSyntax::Standard,
         }
     }
+}
+
+/// True where a script is this one statement with nothing else.
+pub(super) fn is_only(control: TransactionControl, sql: &str, strings: StringSyntax) -> bool {
+    if classify(sql) != StatementKind::Transaction(control) {
+        return false;
+    }
+    let mut pieces = sql::Script::new(sql);
+    let mut statements = 0;
+    while let Some(piece) = pieces.next_piece(strings) {
+        statements += usize::from(!piece.statement.is_empty());
+    }
+    statements == 1
 }
