@@ -67,7 +67,7 @@ pub(crate) struct XactFacts {
     /// The history; nothing on a standby.
     pub(crate) history: Option<Arc<History>>,
     /// The database it was connected to; nothing where that is not known.
-    pub(crate) database: Option<Identifier>,
+    pub(crate) database: Option<Arc<Identifier>>,
 }
 
 /// What the role of a connection may do.

@@ -127,7 +127,7 @@ impl Pooler {
         server: &str,
         transaction: Transaction,
     ) -> Result<Outcome, PoolerError> {
-        let database = transaction.database.as_ref();
+        let database = transaction.database.as_deref();
         let (server, _) = self
             .admitted(caller, server, Permission::SessionsUse, database, None)
             .await?;

@@ -352,7 +352,7 @@ async fn dial(
         Ok(Ok(facts)) => {
             backend.baseline = facts.baseline.clone();
             backend.xact_facts = facts.xact_facts.clone();
-            backend.xact_facts.database = config.database.parse().ok();
+            backend.xact_facts.database = config.database.parse().ok().map(Arc::new);
             Ok((backend, facts))
         }
         Ok(Err(error)) => {

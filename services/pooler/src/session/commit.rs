@@ -19,8 +19,8 @@ pub(crate) struct Transaction {
     pub(crate) xid: NonZeroU64,
     /// Where that id means it; nothing where the role may not read it.
     pub(crate) history: Option<Arc<History>>,
-    /// The database it was in; nothing for the server's maintenance database.
-    pub(crate) database: Option<Identifier>,
+    /// The database it was in, as its backend has it; nothing for the server's maintenance database.
+    pub(crate) database: Option<Arc<Identifier>>,
 }
 
 impl Transaction {
@@ -30,7 +30,7 @@ impl Transaction {
             database: self
                 .database
                 .as_ref()
-                .map(Identifier::to_string)
+                .map(ToString::to_string)
                 .unwrap_or_default(),
             ..query::v1::Transaction::default()
         };
@@ -60,7 +60,7 @@ impl Transaction {
         };
         let database = match described.database.as_str() {
             "" => None,
-            database => Some(database.parse().ok()?),
+            database => Some(Arc::new(database.parse().ok()?)),
         };
         Some(Self {
             xid: NonZeroU64::new(u64::try_from(xid).ok()?)?,
@@ -156,7 +156,7 @@ mod tests {
                 timeline: u32::MAX,
                 stats_reset: 1_790_000_000_123_456,
             })),
-            database: Some("orders".parse().unwrap()),
+            database: Some(Arc::new("orders".parse().unwrap())),
         }
     }
 

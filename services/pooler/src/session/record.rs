@@ -10,7 +10,7 @@ use super::commit::{Commit, Known};
 use crate::timestamp::timestamp;
 
 /// Bytes kept of an error's message.
-const MOST_MESSAGE: usize = 120;
+const MOST_MESSAGE: usize = 112;
 
 /// The last execution.
 #[derive(Debug, Clone)]
