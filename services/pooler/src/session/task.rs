@@ -262,7 +262,7 @@ async fn serve(session: &Session, backend: &mut Backend) -> Next {
             () = wake_at(&mut backend.timer, session.idle_deadline()) => { let _ = session.expire(); }
             event = backend.connection.next() => {
                 match (event, &mut backend.suspended) {
-                    // As where `statement_timeout` ends it, which counts while it is suspended too.
+                    // As where `statement_timeout` was over with its last row: the server says so after that row.
                     (Ok(Event::Error(error)), Some(suspended)) if !error.is_fatal() => suspended.fail(error),
                     (event, _) => {
                         if overheard(session, event).is_err() {

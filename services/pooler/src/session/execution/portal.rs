@@ -201,11 +201,7 @@ impl Execution<'_> {
         let sent = Instant::now();
         self.fetching = true;
         self.step(Event::Error(failure))?;
-        self.until_ready().await?;
-        self.count(sent);
-        self.incomplete |= self.statement.failed;
-        self.failed |= self.statement.failed;
-        self.end_block().await
+        self.portal_ended(sent).await
     }
 
     /// Closes the portal, and with the Sync an implicit transaction: it is committed.
@@ -215,9 +211,13 @@ impl Execution<'_> {
         self.backend.hold.portal(false);
         self.backend.connection.close_portal("")?;
         self.backend.connection.sync()?;
+        self.portal_ended(sent).await
+    }
+
+    /// Waits for the answer to the Sync that ends a portal. It may fail at that: where a deferred constraint is violated.
+    async fn portal_ended(&mut self, sent: Instant) -> Result<(), Lost> {
         self.until_ready().await?;
         self.count(sent);
-        // As where a deferred constraint is violated.
         self.incomplete |= self.statement.failed;
         self.failed |= self.statement.failed;
         self.end_block().await
