@@ -433,17 +433,22 @@ async fn connection_is_seen_to_be_gone(world: &World) {
     .await;
 }
 
-#[tokio::test]
-async fn connections_of_a_dead_pooler_are_seen_to_be_gone_with_whatever_credential_there_is() {
+/// A server on an instance that the pooler owns, which has no password of its own any more.
+async fn without_password() -> Shared {
     let shared = Shared::new().await;
     let world = &shared.world;
     world.open().await;
     let servers = world.store.servers();
-    let etag = servers.get(world.server.id).await.unwrap().unwrap().etag;
-    servers
-        .set_credential(world.server.id, None, &etag)
-        .await
-        .unwrap();
+    let server = servers.get(world.server.id).await.unwrap().unwrap();
+    let forgotten = servers.set_credential(server.id, None, &server.etag).await;
+    forgotten.unwrap();
+    shared
+}
+
+#[tokio::test]
+async fn connections_of_a_dead_pooler_are_seen_to_be_gone_with_whatever_credential_there_is() {
+    let shared = without_password().await;
+    let (world, servers) = (&shared.world, shared.world.store.servers());
     for kind in [CredentialKind::Personal(shared.user), CredentialKind::ReadOnly] {
         shared.set(kind).await;
         leave_connection(world).await;
@@ -457,15 +462,8 @@ async fn connections_of_a_dead_pooler_are_seen_to_be_gone_with_whatever_credenti
 
 #[tokio::test]
 async fn refused_password_is_not_tried_again_and_that_of_a_disabled_user_never() {
-    let shared = Shared::new().await;
+    let shared = without_password().await;
     let world = &shared.world;
-    world.open().await;
-    let servers = world.store.servers();
-    let etag = servers.get(world.server.id).await.unwrap().unwrap().etag;
-    servers
-        .set_credential(world.server.id, None, &etag)
-        .await
-        .unwrap();
     let disable = async |disabled: bool| {
         let user = shared.user.as_uuid();
         let sql = format!("UPDATE pgmoor.users SET disabled = {disabled} WHERE id = '{user}'");

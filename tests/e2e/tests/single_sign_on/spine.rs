@@ -165,7 +165,9 @@ async fn browser_brings_the_code_to_the_client_on_its_loopback_and_nowhere_else(
 }
 
 /// Begins a login on another device, and types its code in there.
-async fn on_another_device(here: &Arrangement) -> (Begun, Chromium) {
+async fn on_another_device() -> (Arrangement, Begun, Chromium) {
+    let ann = json!({ "ann": { "preferred_username": "ann" } });
+    let here = arrange(&[ann], "", "auto_create = true\ndevice_flow = true").await;
     let (client, flow) = (here.world.anonymous(), Flow::Device(DeviceFlow {}));
     let begun = begin_with(&client, "idp-0", Some(flow)).await.unwrap();
     assert!(begun.started.authorization_url.is_empty());
@@ -177,18 +179,12 @@ async fn on_another_device(here: &Arrangement) -> (Begun, Chromium) {
         .await;
     chromium.click("[type=submit]").await;
     chromium.element_gone("input[type=text][name=user_code]").await;
-    (begun, chromium)
+    (here, begun, chromium)
 }
 
 #[tokio::test]
 async fn login_that_is_declined_on_another_device_fails_and_says_so() {
-    let here = arrange(
-        &[json!({ "ann": { "preferred_username": "ann" } })],
-        "",
-        "auto_create = true\ndevice_flow = true",
-    )
-    .await;
-    let (begun, chromium) = on_another_device(&here).await;
+    let (here, begun, chromium) = on_another_device().await;
     chromium.click("button[name=abort]").await;
     let client = here.world.anonymous();
     let declined = poll(&client, &begun).await.map(drop);
@@ -201,13 +197,7 @@ async fn login_that_is_declined_on_another_device_fails_and_says_so() {
 
 #[tokio::test]
 async fn person_logs_in_on_another_device() {
-    let here = arrange(
-        &[json!({ "ann": { "preferred_username": "ann" } })],
-        "",
-        "auto_create = true\ndevice_flow = true",
-    )
-    .await;
-    let (begun, chromium) = on_another_device(&here).await;
+    let (here, begun, chromium) = on_another_device().await;
     // That it is the right code; the person; consent.
     chromium.click("[type=submit]").await;
     chromium.fill("input[name=login]", "ann").await;
